@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/distributedcompute/host-agent/core/agent"
+	"github.com/distributedcompute/host-agent/core/backend/protocol"
+	"github.com/distributedcompute/host-agent/core/config"
+	"github.com/distributedcompute/host-agent/core/control"
+)
+
+// host runs the agent in this process until somebody quits it. Listening comes first: it makes this
+// process the agent of the state directory, and early callers wait until the agent is there.
+func (c *cli) host(ctx context.Context, cfg *config.Config, headless bool) error {
+	this := describeAgent()
+	bottom := newFooter(c.errOut)
+	bottom.terminal = bottom.terminal && !headless
+	log := newLog(bottom, cfg.Log)
+	if err := config.MakeStateDir(cfg.StateDir); err != nil {
+		return err
+	}
+	listener, err := control.Listen(ctx, cfg.StateDir)
+	if _, taken := errors.AsType[*control.AlreadyRunning](err); taken {
+		return fmt.Errorf("%w; see: distributed-agent status", err)
+	}
+	if err != nil {
+		return err
+	}
+	server := control.NewServer(control.Identity{PID: os.Getpid(), Version: this.Version, StartedAt: this.StartedAt}, log)
+
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	served := make(chan error, 1)
+	wg.Go(func() { served <- server.Serve(serving, listener) })
+
+	parts, err := join(cfg, this, log)
+	if err != nil {
+		return err
+	}
+	defer parts.memory.Close()
+	a, err := agent.New(parts.Parts, parts.options)
+	if err != nil {
+		return err
+	}
+	server.Furnish(a)
+	log.Info("agent started", "version", this.Version, "pid", os.Getpid(), "state", cfg.StateDir, "key", parts.options.KeySource)
+	wg.Go(func() { narrate(a.Watch(serving), log, bottom) })
+	wg.Go(func() { heed(serving, served, a, log) })
+	err = a.Run(ctx)
+	log.Info("agent quit")
+	return err
+}
+
+func describeAgent() protocol.Agent {
+	b := buildVersion()
+	return protocol.Agent{Version: b.Version, OS: b.OS, Arch: b.Arch, Commit: b.Commit, StartedAt: time.Now().UTC()}
+}
+
+func newLog(w io.Writer, settings config.Log) *slog.Logger {
+	options := &slog.HandlerOptions{Level: settings.Level}
+	if settings.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// quitSignals are an interrupt and a service manager's wish; on Windows the second also stands for
+// a closed console and the system's shutdown.
+var quitSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
+
+// heed quits the agent at the first signal, and ends the process at the second. An agent whose
+// control socket has failed could not be asked anything any more, so it quits as well.
+func heed(ctx context.Context, served <-chan error, a *agent.Agent, log *slog.Logger) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, quitSignals...)
+	defer signal.Stop(signals)
+	for asked := false; ; asked = true {
+		select {
+		case <-ctx.Done():
+			return
+		case err := <-served:
+			if ctx.Err() != nil {
+				return
+			}
+			log.Error("the control socket has failed; quitting", "error", err)
+		case s := <-signals:
+			if asked {
+				os.Exit(exitFailed)
+			}
+			log.Info("quitting; rentals run on, and the next start adopts them", "signal", s.String(), "rentals", live(a.Status()))
+		}
+		a.Quit(agent.LeaveRentals)
+	}
+}

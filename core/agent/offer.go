@@ -1,0 +1,92 @@
+package agent
+
+import (
+	"math"
+	"math/big"
+	"regexp"
+	"slices"
+
+	"github.com/distributedcompute/host-agent/core/backend/protocol"
+	"github.com/distributedcompute/host-agent/core/hardware"
+)
+
+// decimal is how prices are written: no sign, no exponent.
+var decimal = regexp.MustCompile(`^[0-9]{1,9}(\.[0-9]{1,9})?$`)
+
+// offerOf is the most this machine rents out: what the owner allows, as far as it is there. What
+// could not be measured is not offered.
+func offerOf(survey *hardware.Survey, own OfferLimits) protocol.Offer {
+	offer := protocol.Offer{GPUIndices: []int{}, MinPricePerGPUHour: own.MinPricePerGPUHour, Currency: own.Currency}
+	if survey == nil {
+		return offer
+	}
+	for _, gpu := range survey.GPUs {
+		if own.GPUs == nil || slices.Contains(own.GPUs, gpu.Index) {
+			offer.GPUIndices = append(offer.GPUIndices, gpu.Index)
+		}
+	}
+	system := survey.System
+	if n := system.CPUThreads; n != nil {
+		threads := float64(*n)
+		offer.CPUCores = limit(own.CPUs, threads, max(threads-1, threads/2))
+	}
+	if n := system.RAMTotalMB; n != nil {
+		reserve := min(max(2048, *n/10), *n/2)
+		offer.RAMMB = limit(own.RAMMB, *n, *n-reserve)
+	}
+	if n, total := system.DiskAvailableGB, system.DiskTotalGB; n != nil && total != nil {
+		reserve := max(20, *total/10)
+		offer.DiskGB = limit(own.DiskGB, *n, max(0, *n-reserve))
+	}
+	return offer
+}
+
+// limit takes the owner's own figure up to what there is, or the default where he gave none.
+func limit[T int64 | float64](own, there, byDefault T) T {
+	if own > 0 {
+		return min(own, there)
+	}
+	return byDefault
+}
+
+// propose applies what the backend would like to be offered, as far as it stays within what the
+// owner offers. What the proposal leaves out stays as the owner has it.
+func propose(own protocol.Offer, wanted *protocol.Offer) protocol.Offer {
+	if wanted == nil {
+		return own
+	}
+	offer := own
+	if wanted.GPUIndices != nil {
+		offer.GPUIndices = []int{}
+		for _, index := range own.GPUIndices {
+			if slices.Contains(wanted.GPUIndices, index) {
+				offer.GPUIndices = append(offer.GPUIndices, index)
+			}
+		}
+	}
+	if wanted.CPUCores > 0 && !math.IsInf(wanted.CPUCores, 0) {
+		offer.CPUCores = min(own.CPUCores, wanted.CPUCores)
+	}
+	if wanted.RAMMB > 0 {
+		offer.RAMMB = min(own.RAMMB, wanted.RAMMB)
+	}
+	if wanted.DiskGB > 0 {
+		offer.DiskGB = min(own.DiskGB, wanted.DiskGB)
+	}
+	if wanted.Currency == own.Currency && decimal.MatchString(wanted.MinPricePerGPUHour) &&
+		price(wanted.MinPricePerGPUHour).Cmp(price(own.MinPricePerGPUHour)) > 0 {
+		offer.MinPricePerGPUHour = wanted.MinPricePerGPUHour
+	}
+	return offer
+}
+
+// price reads a checked decimal exactly: money is never a float.
+func price(s string) *big.Rat {
+	r, _ := new(big.Rat).SetString(s)
+	return r
+}
+
+func sameOffer(a, b protocol.Offer) bool {
+	return slices.Equal(a.GPUIndices, b.GPUIndices) && a.CPUCores == b.CPUCores && a.RAMMB == b.RAMMB && a.DiskGB == b.DiskGB &&
+		a.MinPricePerGPUHour == b.MinPricePerGPUHour && a.Currency == b.Currency
+}

@@ -1,0 +1,218 @@
+package agent
+
+import (
+	"cmp"
+	"math"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/distributedcompute/host-agent/core/backend/protocol"
+	"github.com/distributedcompute/host-agent/core/rental"
+)
+
+// Most that an order may carry. A frame holds 256 KiB; these keep each part of it in proportion.
+const (
+	maxArguments = 256
+	maxVariables = 256
+	maxTextBytes = 64 << 10 // of all arguments, and of all variables
+	maxNameChars = 256
+	maxAuthChars = 8 << 10 // some registries hand out tokens of several KiB as passwords
+	maxSizeBytes = 1 << 50
+	maxCPUs      = 1 << 14
+)
+
+var (
+	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
+	// reserved variables steer the NVIDIA runtime or the loader inside its hooks, on the host's side
+	// of the fence; GPUs are handed out by the agent alone.
+	reservedVariables = []string{"NVIDIA_", "LD_", "CUDA_COMPAT", "DOCKER_RESOURCE_"}
+)
+
+// readOrder is the trust boundary: it makes a checked spec of what the backend ordered, or says
+// which field is wrong and what it takes. gpus are those of this machine. No message repeats a
+// value that may be the renter's secret.
+func readOrder(order *protocol.StartInstance, gpus []rental.GPU, limits Limits) (rental.Spec, *protocol.Error) {
+	var spec rental.Spec
+	for _, step := range []func(*rental.Spec) *protocol.Error{
+		func(s *rental.Spec) *protocol.Error { return readNames(s, order, limits) },
+		func(s *rental.Spec) *protocol.Error { return readCommand(s, order.Command) },
+		func(s *rental.Spec) *protocol.Error { return readVariables(s, order.EnvVars) },
+		func(s *rental.Spec) *protocol.Error { return readGPUs(s, order.GPUIndices, gpus) },
+		func(s *rental.Spec) *protocol.Error { return readShares(s, order, limits) },
+		func(s *rental.Spec) *protocol.Error { return readPorts(s, order.PortMapping, limits) },
+		func(s *rental.Spec) *protocol.Error { return readAuth(s, order.RegistryAuth) },
+		func(s *rental.Spec) *protocol.Error { return readTerms(s, order) },
+	} {
+		if refusal := step(&spec); refusal != nil {
+			return rental.Spec{}, refusal
+		}
+	}
+	return spec, nil
+}
+
+func readNames(spec *rental.Spec, order *protocol.StartInstance, limits Limits) *protocol.Error {
+	id, err := rental.ParseID(order.RentalID)
+	if err != nil {
+		return invalid("rental_id takes 1 to 63 letters, digits, '_', '.' or '-', starting with a letter or digit")
+	}
+	image, refusal := readImage(order.Image, limits)
+	if refusal != nil {
+		return refusal
+	}
+	spec.ID, spec.Image = id, image
+	return nil
+}
+
+func readCommand(spec *rental.Spec, command []string) *protocol.Error {
+	if len(command) == 0 {
+		return nil
+	}
+	size := 0
+	for _, argument := range command {
+		if strings.ContainsRune(argument, 0) {
+			return invalid("command holds a NUL character; it takes plain arguments")
+		}
+		size += len(argument)
+	}
+	switch {
+	case command[0] == "":
+		return invalid("command starts with an empty argument; it takes a program and its arguments")
+	case len(command) > maxArguments:
+		return invalid("command takes at most %d arguments, has %d", maxArguments, len(command))
+	case size > maxTextBytes:
+		return invalid("command takes at most %d bytes, has %d", maxTextBytes, size)
+	}
+	spec.Command = slices.Clone(command)
+	return nil
+}
+
+func readVariables(spec *rental.Spec, variables map[string]string) *protocol.Error {
+	if len(variables) > maxVariables {
+		return invalid("env_vars takes at most %d variables, has %d", maxVariables, len(variables))
+	}
+	size := 0
+	for name, value := range variables {
+		if !variableName.MatchString(name) || len(name) > maxNameChars {
+			return invalid("env_vars: name %.40q takes letters, digits, '_', '.' and '-', not starting with a digit, at most %d", name, maxNameChars)
+		}
+		if slices.ContainsFunc(reservedVariables, func(prefix string) bool { return strings.HasPrefix(strings.ToUpper(name), prefix) }) {
+			return refuse(protocol.ForbiddenOption, "env_vars: %s may not be set; GPUs are chosen with gpu_indices", name)
+		}
+		if strings.ContainsRune(value, 0) {
+			return invalid("env_vars: the value of %s holds a NUL character", name)
+		}
+		size += len(name) + len(value)
+	}
+	if size > maxTextBytes {
+		return invalid("env_vars takes at most %d bytes, has %d", maxTextBytes, size)
+	}
+	if len(variables) > 0 {
+		spec.Env = make(map[string]string, len(variables))
+		for name, value := range variables {
+			spec.Env[name] = value
+		}
+	}
+	return nil
+}
+
+// readGPUs turns indices, which people use, into UUIDs, which stay with the card.
+func readGPUs(spec *rental.Spec, indices []int, gpus []rental.GPU) *protocol.Error {
+	for i, index := range indices {
+		if index < 0 || slices.Contains(indices[:i], index) {
+			return invalid("gpu_indices takes different numbers from 0, has %d", index)
+		}
+		at := slices.IndexFunc(gpus, func(gpu rental.GPU) bool { return gpu.Index == index })
+		if at < 0 || gpus[at].UUID == "" {
+			return refuse(protocol.GPUUnavailable, "this machine has no usable GPU %d (it has %d)", index, len(gpus))
+		}
+		spec.GPUs = append(spec.GPUs, gpus[at])
+	}
+	slices.SortFunc(spec.GPUs, func(a, b rental.GPU) int { return cmp.Compare(a.Index, b.Index) })
+	return nil
+}
+
+func readShares(spec *rental.Spec, order *protocol.StartInstance, limits Limits) *protocol.Error {
+	for _, size := range []struct {
+		field string
+		value protocol.Size
+		least protocol.Size
+	}{
+		{"ram_limit", order.RAMLimit, leastMemory},
+		{"disk_limit", order.DiskLimit, 0},
+		{"shm_size", order.ShmSize, 0},
+	} {
+		if size.value < size.least || size.value > maxSizeBytes {
+			return invalid("%s takes %d to %d bytes, has %d", size.field, int64(size.least), int64(maxSizeBytes), int64(size.value))
+		}
+	}
+	if math.IsNaN(order.CPUCores) || order.CPUCores < leastCPUs || order.CPUCores > maxCPUs {
+		return invalid("cpu_cores takes %g to %d, has %g", leastCPUs, maxCPUs, order.CPUCores)
+	}
+	if order.ShmSize > order.RAMLimit {
+		return invalid("shm_size (%d bytes) is part of ram_limit (%d bytes) and takes no more than that", int64(order.ShmSize), int64(order.RAMLimit))
+	}
+	if most := protocol.Size(limits.ShmBytes); most > 0 && order.ShmSize > most {
+		return refuse(protocol.InsufficientResources, "shm_size: asked %s, this host allows %s", mebibytes(int64(order.ShmSize)), mebibytes(limits.ShmBytes))
+	}
+	spec.MemoryBytes, spec.CPUs = int64(order.RAMLimit), order.CPUCores
+	spec.DiskBytes, spec.ShmBytes = int64(order.DiskLimit), int64(order.ShmSize)
+	spec.PidsLimit = limits.Pids
+	return nil
+}
+
+func readPorts(spec *rental.Spec, mapping protocol.PortMapping, limits Limits) *protocol.Error {
+	if len(mapping) > limits.Ports {
+		return invalid("port_mapping takes at most %d ports on this host, has %d", limits.Ports, len(mapping))
+	}
+	type public struct {
+		port     uint16
+		protocol rental.Protocol
+	}
+	taken := make(map[public]bool, len(mapping))
+	for key, port := range mapping {
+		p := rental.Port{Container: key.Port, Protocol: rental.Protocol(key.Protocol), Public: port}
+		if p.Container == 0 || p.Public == 0 || (p.Protocol != rental.TCP && p.Protocol != rental.UDP) {
+			return invalid("port_mapping takes ports from 1 to 65535, tcp or udp; has %d/%.8s to %d", p.Container, key.Protocol, p.Public)
+		}
+		if taken[public{port, p.Protocol}] {
+			return invalid("port_mapping maps two ports to public port %d/%s", port, p.Protocol)
+		}
+		taken[public{port, p.Protocol}] = true
+		spec.Ports = append(spec.Ports, p)
+	}
+	slices.SortFunc(spec.Ports, func(a, b rental.Port) int {
+		return cmp.Or(cmp.Compare(a.Container, b.Container), cmp.Compare(a.Protocol, b.Protocol))
+	})
+	return nil
+}
+
+func readAuth(spec *rental.Spec, auth *protocol.RegistryAuth) *protocol.Error {
+	if auth == nil {
+		return nil
+	}
+	for field, value := range map[string]string{"username": auth.Username, "password": auth.Password.Reveal()} {
+		if len(value) > maxAuthChars || strings.ContainsFunc(value, isControl) {
+			return invalid("registry_auth.%s takes at most %d characters, none of them a control character", field, maxAuthChars)
+		}
+	}
+	spec.Registry = &rental.RegistryAuth{Username: auth.Username, Password: auth.Password}
+	return nil
+}
+
+func readTerms(spec *rental.Spec, order *protocol.StartInstance) *protocol.Error {
+	if order.PricePerHour != "" && !decimal.MatchString(order.PricePerHour) {
+		return invalid("price_per_hour takes a decimal number such as \"0.42\", has %.40q", order.PricePerHour)
+	}
+	spec.PricePerHour = order.PricePerHour
+	if !order.ExpiresAt.IsZero() {
+		spec.ExpiresAt = order.ExpiresAt.UTC()
+	}
+	return nil
+}
+
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+
+func invalid(format string, args ...any) *protocol.Error {
+	return refuse(protocol.InvalidRequest, format, args...)
+}

@@ -1,0 +1,81 @@
+package agent
+
+import "fmt"
+
+// harmless gaps are told to the backend and by the survey, but nothing is lost by them.
+var harmless = map[string]bool{
+	"no_gpu": true, "no_cpu_sensor": true, "os_unknown": true, "gpu_incomplete": true, "driver_version_unknown": true,
+}
+
+// problems are what of a picture needs a person, or is being retried, the gravest first.
+func problems(s *Status) []Problem {
+	list := []Problem{}
+	list = append(list, linkProblems(s.Backend)...)
+	list = append(list, engineProblems(s)...)
+	if s.Unwritable != "" {
+		list = append(list, Problem{
+			Code:    "state_not_kept",
+			Message: "The agent's state directory is full or cannot be written: " + s.Unwritable + ".",
+			Fix:     "Free space on it, or let the agent's user write to it. Until then no new rentals are taken and a pause would not survive a restart; the agent tries again by itself.",
+		})
+	}
+	relayDown := s.Relay.Problem != "" && !s.Relay.Connected
+	if relay := s.Relay; relayDown {
+		list = append(list, Problem{"relay_unreachable", relay.Problem, "The agent keeps trying; until then rentals run but are not reached from outside."})
+	}
+	list = append(list, hardwareProblems(s)...)
+	for _, r := range s.Rentals {
+		if r.Trouble != "" && !r.State.Final() && !(relayDown && r.Unreachable) { // one problem, however many it concerns
+			list = append(list, Problem{"rental_trouble", fmt.Sprintf("Rental %s: %s", r.ID, r.Trouble), "The agent keeps trying."})
+		}
+	}
+	return list
+}
+
+func linkProblems(link LinkHealth) []Problem {
+	switch {
+	case link.NeedsSignIn:
+		message := link.Problem
+		if message == "" {
+			message = "The backend no longer accepts this host's key."
+		}
+		return []Problem{{"sign_in_needed", message, "Store the new host key of your dashboard with: distributed-agent setup --api-key-stdin < key.txt. Rentals run on meanwhile."}}
+	case link.Replaced:
+		return []Problem{{"key_used_twice", link.Problem, "Stop the other agent, or give each of the two a host key of its own; this one signs on again from time to time."}}
+	case !link.Connected && link.Problem != "":
+		return []Problem{{"backend_unreachable", link.Problem, "The agent keeps trying; rentals run on meanwhile."}}
+	}
+	return nil
+}
+
+func engineProblems(s *Status) []Problem {
+	switch e := s.Engine; {
+	case !e.Available && e.Problem != "":
+		return []Problem{{"docker_unavailable", e.Problem, e.Fix}}
+	case e.Available && !e.GPUReady && s.Hardware != nil && len(s.Hardware.GPUs) > 0:
+		return []Problem{{"gpu_not_ready", "Docker cannot hand out this machine's GPUs.", "Install the NVIDIA Container Toolkit, run sudo nvidia-ctk runtime configure --runtime=docker, and restart Docker."}}
+	}
+	return nil
+}
+
+func hardwareProblems(s *Status) []Problem {
+	if s.Hardware == nil {
+		return nil
+	}
+	var list []Problem
+	for _, gap := range s.Hardware.Gaps {
+		if !harmless[gap.Code] {
+			list = append(list, Problem{gap.Code, gap.Message, gap.Fix})
+		}
+	}
+	return list
+}
+
+// memoryProblem is about a state file that could not be read.
+func memoryProblem(err error) Problem {
+	return Problem{
+		Code:    "state_not_kept",
+		Message: fmt.Sprintf("What this agent should remember could not be read: %v.", err),
+		Fix:     "Nothing is lost but a pause and the last known relay: pause again if you wish. The agent writes the file anew.",
+	}
+}

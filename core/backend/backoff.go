@@ -1,0 +1,64 @@
+package backend
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	firstWindow = 10 * time.Second  // of the first try after a loss
+	floor       = time.Second       // under every later try
+	widest      = 120 * time.Second // window
+	localWindow = time.Second       // where the cause was on this machine
+
+	signInPause    = 5 * time.Minute
+	untrustedPause = time.Minute
+	replacedPause  = time.Minute // two agents with one key would else drive each other out all the time
+	longestWish    = time.Hour   // of a server's Retry-After
+)
+
+// backoff decides how long to wait before the next try. The first step is wide on purpose: after a
+// short outage every agent comes back at once, and a narrow first step would be one spike.
+type backoff struct {
+	tries   int
+	uniform func(limit time.Duration) time.Duration // U(0, limit)
+}
+
+func newBackoff() backoff { return backoff{uniform: uniform} }
+
+func uniform(limit time.Duration) time.Duration { return rand.N(limit) }
+
+// next is the pause after a setback.
+func (b *backoff) next(s *setback) time.Duration {
+	step := b.step()
+	switch {
+	case s.retryAfter > 0:
+		return min(s.retryAfter, longestWish) + b.uniform(firstWindow)
+	case s.kind == local:
+		return b.uniform(localWindow)
+	case s.kind == refused:
+		return signInPause + b.uniform(signInPause/10)
+	case s.kind == untrusted:
+		return untrustedPause + step
+	case s.kind == replaced:
+		return replacedPause + b.uniform(replacedPause)
+	case s.kind == restarting:
+		return 5*time.Second + b.uniform(25*time.Second)
+	case s.kind == overloaded:
+		return 30*time.Second + b.uniform(30*time.Second)
+	}
+	return step
+}
+
+// step is U(0, 10 s), then 1 s + U(0, 10·2ⁿ s), the window capped at 120 s.
+func (b *backoff) step() time.Duration {
+	b.tries++
+	if b.tries == 1 {
+		return b.uniform(firstWindow)
+	}
+	window := firstWindow << min(b.tries-1, 4)
+	return floor + b.uniform(min(window, widest))
+}
+
+// reset forgives the failures so far.
+func (b *backoff) reset() { b.tries = 0 }

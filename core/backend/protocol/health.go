@@ -1,0 +1,15 @@
+package protocol
+
+import "time"
+
+// LinkHealth is the state of the connection to the backend, as those who show it see it.
+type LinkHealth struct {
+	URL         string    `json:"url"`
+	Connected   bool      `json:"connected"`
+	Registered  bool      `json:"registered"` // the backend has answered register on this connection
+	NeedsSignIn bool      `json:"needs_sign_in"`
+	Replaced    bool      `json:"replaced,omitempty"` // another agent has signed on with this host's key
+	Problem     string    `json:"problem,omitempty"`  // one sentence while not connected
+	Since       time.Time `json:"since,omitzero"`
+	NextTry     time.Time `json:"next_try,omitzero"`
+}

@@ -1,0 +1,205 @@
+// Package config is what the operator wants: agent.yaml, then .env, then the environment, then
+// flags, where the later wins.
+//
+// One table ([keys]) names every setting, what it takes and where its value goes; the file, the
+// environment, [Config.Explain] and the example file all follow it. What does not fit the table is
+// an error that says where it stands and what is taken there.
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/distributedcompute/host-agent/core/secret"
+)
+
+// Config is the settings of one agent, complete and checked.
+type Config struct {
+	Backend    Backend
+	NodeID     string // "": the backend gives one at the first registration
+	APIKeyFile string // "": other places are searched for the key
+	StateDir   string // absolute
+	DockerHost string // "": the engine's usual socket on this system
+	Relay      Relay
+	Offer      Offer
+	Limits     Limits
+	// AllowLoopbackRegistry lets rentals use images of a registry on this very machine.
+	AllowLoopbackRegistry bool
+	SpeedTest             SpeedTest
+	Heartbeat             time.Duration // until the backend asks for another pace
+	Log                   Log
+
+	// File is the agent.yaml that was read; "" where there was none.
+	File string
+	// APIKey is HOST_API_KEY of the environment or of .env; empty where neither has it.
+	APIKey secret.String
+	// APIKeyEnvFile is the .env file APIKey was read from; "" when it came from the environment.
+	APIKeyEnvFile string
+
+	origins map[string]string // key → where its value came from; a key without an entry has its default
+}
+
+// Backend says where the marketplace is.
+type Backend struct {
+	URL                    string // wss://…; "" while not configured
+	CAFile                 string // authorities that may sign its certificate; "": the system's
+	AllowPlaintextLoopback bool   // accept ws:// to a loopback address
+}
+
+// Relay holds static terms of a relay, used instead of those the backend hands out.
+type Relay struct {
+	Address    string // host:port; "": the backend's terms are used
+	TokenFile  string
+	ServerName string
+	CAFile     string
+	PublicHost string
+}
+
+// Offer is what may be rented.
+type Offer struct {
+	GPUs               GPUs
+	CPUCores           float64 // 0: decided from the machine
+	RAMBytes           int64   // 0: decided from the machine
+	DiskBytes          int64   // 0: decided from the machine
+	MinPricePerGPUHour string  // decimal
+	Currency           string  // three capital letters
+}
+
+// GPUs is the choice of GPUs on offer.
+type GPUs struct {
+	All     bool
+	Indices []int // ascending; counts only where All is false
+}
+
+// Limits hold whatever was ordered.
+type Limits struct {
+	Rentals     int // at once
+	Pids        int64
+	MaxPorts    int
+	MaxShmBytes int64         // 0: as much as the rental's memory
+	StopGrace   time.Duration // between asking a container to end and killing it
+}
+
+// SpeedTest says how the network may be measured.
+type SpeedTest struct {
+	Server   string        // URL of its upload call, "speedtest.net" for the public network, "" for no speed test
+	MaxBytes int64         // both directions together
+	MaxTime  time.Duration // of one direction
+}
+
+// Log says what is logged to standard error.
+type Log struct {
+	Level  slog.Level
+	Format string // "text" or "json"
+}
+
+// Default is the configuration of an operator who says nothing.
+func Default() *Config {
+	return &Config{
+		Offer: Offer{
+			GPUs:               GPUs{All: true},
+			MinPricePerGPUHour: "0",
+			Currency:           "USD",
+		},
+		Limits:    Limits{Rentals: 24, Pids: 4096, MaxPorts: 32, StopGrace: 30 * time.Second},
+		SpeedTest: SpeedTest{MaxBytes: 250 << 20, MaxTime: 15 * time.Second},
+		Heartbeat: 5 * time.Second,
+		Log:       Log{Level: slog.LevelInfo, Format: "text"},
+	}
+}
+
+// Load reads every source and returns the configuration, or all that is wrong with it.
+func Load(src Sources) (*Config, error) {
+	given, err := src.gather()
+	if err != nil {
+		return nil, err
+	}
+	c, problems := given.config()
+	c.File = given.file
+	c.APIKey, c.APIKeyEnvFile = given.apiKey, given.apiKeyFile
+	if !c.APIKey.Empty() {
+		c.origins[apiKeyName] = cmp.Or(c.APIKeyEnvFile, "environment")
+	}
+	if c.StateDir == "" {
+		dir, err := src.defaultStateDir()
+		problems = append(problems, err)
+		c.StateDir = dir
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// config applies the settings to the defaults and says what is wrong with them.
+func (g given) config() (*Config, []error) {
+	c := Default()
+	c.origins = map[string]string{}
+	problems := g.problems
+	for _, s := range g.settings {
+		problems = append(problems, c.apply(s))
+	}
+	return c, append(problems, c.checkBackendURL())
+}
+
+// StateDir finds the directory of the agent's state alone, so that a mistake elsewhere in the
+// configuration does not keep anyone from asking or stopping a running agent.
+func StateDir(src Sources) (string, error) {
+	given, err := src.gather()
+	if err != nil {
+		return "", err
+	}
+	given.settings = slices.DeleteFunc(given.settings, func(s setting) bool { return s.key.name != stateDirKey })
+	given.problems = nil
+	c, problems := given.config()
+	if err := errors.Join(problems...); err != nil {
+		return "", err
+	}
+	if c.StateDir != "" {
+		return c.StateDir, nil
+	}
+	return src.defaultStateDir()
+}
+
+func (c *Config) apply(s setting) error {
+	text := s.text
+	if s.key.path && text != "" {
+		text = s.resolve(text)
+	}
+	if !s.key.bind(c).set(text) {
+		return fmt.Errorf("%s: takes %s, got %q", s.place, s.key.takes, withoutCredentials(s.text))
+	}
+	c.origins[s.key.name] = s.origin
+	return nil
+}
+
+var credentials = regexp.MustCompile(`//.*@`)
+
+// withoutCredentials takes a user name and a password out of what may have been meant as an address.
+func withoutCredentials(text string) string {
+	return credentials.ReplaceAllLiteralString(text, "//[redacted]@")
+}
+
+// checkBackendURL refuses plain text: it would show the host key and the renters' orders to
+// everyone on the way.
+func (c *Config) checkBackendURL() error {
+	u, err := url.Parse(c.Backend.URL)
+	if err != nil || u.Scheme != "ws" {
+		return nil // wss, or nothing yet: the key's own check has seen to it
+	}
+	if !c.Backend.AllowPlaintextLoopback {
+		return fmt.Errorf("%s: backend.url: takes a wss:// address; ws:// would send the host key in plain text", c.origins["backend.url"])
+	}
+	addr, err := netip.ParseAddr(u.Hostname())
+	if err != nil || !addr.IsLoopback() {
+		return fmt.Errorf("%s: backend.url: ws:// is allowed to a loopback address only, such as ws://127.0.0.1:8080, got %q", c.origins["backend.url"], c.Backend.URL)
+	}
+	return nil
+}

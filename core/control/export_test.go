@@ -1,0 +1,4 @@
+package control
+
+// Dial reaches the agent of a state directory without a Client.
+var Dial = dial

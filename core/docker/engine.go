@@ -1,0 +1,99 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/docker/docker/client"
+
+	"github.com/distributedcompute/host-agent/core/rental"
+)
+
+const (
+	// callWithin bounds ordinary calls; one that waits for a program to end, a download or an event has
+	// its own bound or none.
+	callWithin = 30 * time.Second
+	// removeWithin bounds the removal of a container, whose files may be many.
+	removeWithin = 5 * time.Minute
+	// stalledAfter is how long a download may go without a byte; the engine itself waits for ever.
+	stalledAfter = 2 * time.Minute
+)
+
+// Options are what an Engine needs.
+type Options struct {
+	// Host is the engine's address, "unix:///…" or "npipe:////…"; "" is where this system's engine listens.
+	Host string
+	// OwnerKey marks what this host's agent has made. It must stay the same over restarts: 16 bytes or more.
+	OwnerKey []byte
+	Log      *slog.Logger
+}
+
+// Engine is a Docker Engine on this machine. It implements rental.Engine. Its methods work without
+// Run, which watches the engine's health and keeps a network in stock.
+type Engine struct {
+	host      string // "" is looked up at each connection, as engines come and go
+	log       *slog.Logger
+	seal      seal
+	networks  networks
+	downloads downloads
+	stopping  idSet // containers that were asked to end by Stop
+	approved  approvals
+	stall     time.Duration // stalledAfter
+
+	client atomic.Pointer[client.Client]
+	facts  atomic.Pointer[facts]
+
+	mu   sync.Mutex
+	info rental.EngineInfo // guarded by mu
+}
+
+// New prepares an Engine. It does not connect.
+func New(options Options) (*Engine, error) {
+	if len(options.OwnerKey) < 16 {
+		return nil, errors.New("the owner key is shorter than 16 bytes")
+	}
+	if err := checkHost(options.Host); err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		host:  options.Host,
+		log:   options.Log,
+		seal:  newSeal(options.OwnerKey),
+		stall: stalledAfter,
+	}
+	e.networks.refill = make(chan struct{}, 1)
+	if err := e.connect(); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// connect makes a new client. A client settles on an API version once, so an engine that comes back,
+// maybe upgraded, gets a new one.
+func (e *Engine) connect() error {
+	host := e.host
+	if host == "" {
+		host = defaultHost()
+	}
+	made, err := client.NewClientWithOpts(client.WithHost(host), client.WithAPIVersionNegotiation())
+	if err != nil {
+		return fmt.Errorf("preparing the Docker client for %s: %w", host, err)
+	}
+	if old := e.client.Swap(made); old != nil {
+		_ = old.Close() // closes idle connections only
+	}
+	return nil
+}
+
+// api is the client to call the engine with.
+func (e *Engine) api() *client.Client { return e.client.Load() }
+
+// bounded gives a call a deadline.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, callWithin)
+}

@@ -1,0 +1,11 @@
+package docker
+
+import (
+	"time"
+)
+
+// SetStall shortens the time after which a download without a byte is given up.
+func (e *Engine) SetStall(d time.Duration) { e.stall = d }
+
+// KeepsContainers tells what the engine is known to do when it goes away.
+func (e *Engine) KeepsContainers() bool { return e.keepsContainers() }

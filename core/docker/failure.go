@@ -1,0 +1,79 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
+
+	"github.com/docker/docker/client"
+
+	"github.com/distributedcompute/host-agent/core/rental"
+)
+
+// engineGone reports whether a call failed because the engine is away or went away under it.
+func engineGone(err error) bool {
+	return client.IsErrConnectionFailed(err) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// failed gives the error of a call its form: the caller's own end as it is, an engine that is away as a
+// *rental.Failure, and the rest with what was being done. ctx is the caller's, without the call's deadline.
+func failed(ctx context.Context, doing string, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case engineGone(err):
+		return rental.Failf(rental.CodeDockerUnavailable, "Docker went away while %s.", doing)
+	case errors.Is(err, context.DeadlineExceeded):
+		return rental.Failf(rental.CodeDockerUnavailable, "Docker did not answer while %s.", doing)
+	default:
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+}
+
+// startFailure says why a container did not start. Only the engine's text tells the reasons apart, and it
+// names paths of the host, so it goes to the log alone.
+func startFailure(ctx context.Context, err error) error {
+	text := err.Error()
+	switch {
+	case ctx.Err() != nil || engineGone(err) || errors.Is(err, context.DeadlineExceeded):
+		return failed(ctx, "starting the container", err)
+	case strings.Contains(text, "could not select device driver"):
+		return rental.Failf(rental.CodeGPUUnavailable,
+			"Docker cannot hand out GPUs on this host: install the NVIDIA Container Toolkit and restart Docker.")
+	case strings.Contains(text, "nvidia-container-cli"), strings.Contains(text, "nvidia-container-runtime"):
+		return rental.Failf(rental.CodeGPUUnavailable, "The NVIDIA Container Toolkit of this host could not hand out the GPU.")
+	case strings.Contains(text, "executable file not found"), strings.Contains(text, "no such file or directory"):
+		return rental.Failf(rental.CodeContainerFailed, "The container's command is not in its image.")
+	case strings.Contains(text, "unable to find user"), strings.Contains(text, "no matching entries"):
+		return rental.Failf(rental.CodeContainerFailed, "The user that the image names is not in it.")
+	case strings.Contains(text, "permission denied"):
+		return rental.Failf(rental.CodeContainerFailed, "The container's command may not be executed.")
+	default:
+		return rental.Failf(rental.CodeContainerFailed, "Docker could not start the container; the host's log has the reason.")
+	}
+}
+
+// networkFailure says why a network could not be made. Engines run out of address ranges, and only their
+// text says so: "could not find an available, non-overlapping IPv4 address pool", or, from Docker 27 on,
+// "all predefined address pools have been fully subnetted".
+func networkFailure(ctx context.Context, err error) error {
+	if text := err.Error(); strings.Contains(text, "non-overlapping") || strings.Contains(text, "address pools") {
+		return rental.Failf(rental.CodeInsufficient, "Docker on this host has no address range left for another network.")
+	}
+	return failed(ctx, "creating a network", err)
+}
+
+// isUnavailable reports whether err says that the engine is away.
+func isUnavailable(err error) bool {
+	failure, ok := errors.AsType[*rental.Failure](err)
+	return ok && failure.Code == rental.CodeDockerUnavailable
+}
+
+func goneFailure() *rental.Failure {
+	return rental.Failf(rental.CodeNotFound, "The container is gone.")
+}

@@ -1,0 +1,197 @@
+package docker
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"maps"
+	"strings"
+	"sync"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
+)
+
+// networks are the bridges of rentals, one each. Making one takes the engine some 70 ms of firewall work,
+// so while Run runs one is kept in stock. A network has no rental in its labels for that reason: the
+// container that names it says whose it is.
+type networks struct {
+	refill chan struct{} // capacity 1: the stock may be empty
+
+	mu      sync.Mutex
+	spare   string          // guarded by mu; "" when there is none
+	pending map[string]bool // guarded by mu; taken, but no container names them yet
+}
+
+// ask lets Run look at the stock.
+func (n *networks) ask() {
+	select {
+	case n.refill <- struct{}{}:
+	default:
+	}
+}
+
+// hold marks a network as about to be used, so that it is not swept.
+func (n *networks) hold(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.pend(name)
+}
+
+// pend is hold for who has the lock.
+func (n *networks) pend(name string) {
+	if n.pending == nil {
+		n.pending = make(map[string]bool)
+	}
+	n.pending[name] = true
+}
+
+// release takes the mark of hold away.
+func (n *networks) release(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.pending, name)
+}
+
+// takeSpare empties the stock and holds what was in it.
+func (n *networks) takeSpare() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	name := n.spare
+	if n.spare = ""; name != "" {
+		n.pend(name)
+	}
+	return name
+}
+
+// kept are the networks that must not be swept, though no container names them.
+func (n *networks) kept() map[string]bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	kept := maps.Clone(n.pending)
+	if kept == nil {
+		kept = make(map[string]bool)
+	}
+	if n.spare != "" {
+		kept[n.spare] = true
+	}
+	return kept
+}
+
+// takeNetwork gives a network that nobody uses. It is held until release.
+func (e *Engine) takeNetwork(ctx context.Context) (string, error) {
+	if name := e.networks.takeSpare(); name != "" {
+		if found, err := e.ourNetwork(ctx, name); err != nil {
+			e.networks.release(name)
+			return "", err
+		} else if found {
+			return name, nil
+		}
+		e.networks.release(name) // someone has removed it
+	}
+	name := newNetworkName()
+	e.networks.hold(name)
+	if err := e.createNetwork(ctx, name); err != nil {
+		e.networks.release(name)
+		return "", err
+	}
+	return name, nil
+}
+
+func newNetworkName() string {
+	return "dc-net-" + strings.ToLower(rand.Text()[:12])
+}
+
+// bridgeName is the name of the network's interface on the host, 15 bytes, as many as the kernel takes.
+func bridgeName(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return "gr-" + hex.EncodeToString(sum[:])[:12]
+}
+
+func (e *Engine) createNetwork(ctx context.Context, name string) error {
+	call, cancel := bounded(ctx)
+	defer cancel()
+	if _, err := e.api().NetworkCreate(call, name, networkOptions(name, e.seal)); err != nil {
+		return networkFailure(ctx, err)
+	}
+	return nil
+}
+
+// ourNetwork reports whether a network of that name exists and was made by this agent.
+func (e *Engine) ourNetwork(ctx context.Context, name string) (bool, error) {
+	call, cancel := bounded(ctx)
+	defer cancel()
+	found, err := e.api().NetworkInspect(call, name, network.InspectOptions{})
+	switch {
+	case cerrdefs.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, failed(ctx, "looking for a network", err)
+	}
+	return e.seal.holds(found.Labels[labelOwner], kindNetwork, found.Name), nil
+}
+
+// removeNetwork removes a network of this agent; others and none are left alone.
+func (e *Engine) removeNetwork(ctx context.Context, name string) error {
+	if found, err := e.ourNetwork(ctx, name); err != nil || !found {
+		return err
+	}
+	call, cancel := bounded(ctx)
+	defer cancel()
+	if err := e.api().NetworkRemove(call, name); err != nil && !cerrdefs.IsNotFound(err) {
+		return failed(ctx, "removing a network", err)
+	}
+	return nil
+}
+
+// stock puts a network in store if there is none.
+func (e *Engine) stock(ctx context.Context) error {
+	e.networks.mu.Lock()
+	have := e.networks.spare != ""
+	e.networks.mu.Unlock()
+	if have {
+		return nil
+	}
+	name := newNetworkName()
+	e.networks.hold(name)
+	defer e.networks.release(name)
+	// Not cancelled: the engine would go on, and the network would be there after the last sweep.
+	if err := e.createNetwork(context.WithoutCancel(ctx), name); err != nil {
+		return err
+	}
+	e.networks.mu.Lock()
+	e.networks.spare = name
+	e.networks.mu.Unlock()
+	return nil
+}
+
+// sweepNetworks removes networks of this agent that no container names: an agent that was killed may have
+// left them. The order of the three looks matters: a network that is taken meanwhile is seen by one of them.
+func (e *Engine) sweepNetworks(ctx context.Context) error {
+	call, cancel := bounded(ctx)
+	defer cancel()
+	managed := filters.NewArgs(filters.Arg("label", labelManaged))
+	found, err := e.api().NetworkList(call, network.ListOptions{Filters: managed})
+	if err != nil {
+		return failed(ctx, "listing networks", err)
+	}
+	named := e.networks.kept()
+	containers, err := e.api().ContainerList(call, container.ListOptions{All: true, Filters: managed})
+	if err != nil {
+		return failed(ctx, "listing containers", err)
+	}
+	for _, c := range containers {
+		named[c.HostConfig.NetworkMode] = true
+	}
+	var failures []error
+	for _, n := range found {
+		if !named[n.Name] {
+			failures = append(failures, e.removeNetwork(ctx, n.Name))
+		}
+	}
+	return errors.Join(failures...)
+}

@@ -1,0 +1,217 @@
+package docker_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/distributedcompute/host-agent/core/docker"
+	"github.com/distributedcompute/host-agent/core/rental"
+	"github.com/distributedcompute/host-agent/sandbox/engine"
+)
+
+// waiting waits for a container in the background; the result is on the channel.
+func waiting(t *testing.T, e *docker.Engine, id string) <-chan waited {
+	t.Helper()
+	result := make(chan waited, 1)
+	var running sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	running.Go(func() {
+		exit, err := e.Wait(ctx, id)
+		result <- waited{exit, err}
+	})
+	t.Cleanup(func() { cancel(); running.Wait() })
+	return result
+}
+
+type waited struct {
+	exit rental.Exit
+	err  error
+}
+
+func TestWaitOutlivesTheEngine(t *testing.T) {
+	tests := map[string]struct {
+		liveRestore bool
+		end         func(*engine.Engine) error
+		command     []string
+		survives    bool
+	}{
+		"restart":                       {end: (*engine.Engine).Down},
+		"restart, program will not end": {end: (*engine.Engine).Down, command: []string{"-ignore-sigterm"}},
+		"restart with live-restore":     {liveRestore: true, end: (*engine.Engine).Down, survives: true},
+		"killed":                        {end: (*engine.Engine).Kill},
+		"killed with live-restore":      {liveRestore: true, end: (*engine.Engine).Kill, survives: true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			if err := daemon.SetLiveRestore(t.Context(), test.liveRestore); err != nil {
+				t.Fatal(err)
+			}
+			e := newEngine(t)
+			s := spec("outage")
+			s.Command = test.command
+			c := rent(t, e, s)
+			report(t, c)
+			result := waiting(t, e, c.ID)
+			if err := test.end(daemon); err != nil {
+				t.Fatal(err)
+			}
+			_, err := e.Start(t.Context(), c.ID)
+			wantFailure(t, err, rental.CodeDockerUnavailable)
+			if err := daemon.Restart(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if test.survives {
+				report(t, c)
+				if err := e.Stop(t.Context(), c.ID, 10*time.Second); err != nil {
+					t.Fatal(err)
+				}
+				if got := <-result; got.err != nil || got.exit.EngineStopped || got.exit.Code != 0 {
+					t.Errorf("Wait: %+v, %v; want the end that Stop brought", got.exit, got.err)
+				}
+				return
+			}
+			if got := <-result; got.err != nil || !got.exit.EngineStopped {
+				t.Errorf("Wait: %+v, %v; want it ended by the engine", got.exit, got.err)
+			}
+			again, err := e.Start(t.Context(), c.ID)
+			if err != nil {
+				t.Fatalf("starting again: %v", err)
+			}
+			report(t, again)
+		})
+	}
+}
+
+func TestExitDuringAnOutageIsTheProgramsOwn(t *testing.T) {
+	e := newEngine(t)
+	changed := watch(t, e)
+	until(t, e, changed, func(i rental.EngineInfo) bool { return i.Available })
+	c := rent(t, e, spec("own-exit"))
+	report(t, c)
+	if err := daemon.SetLiveRestore(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := daemon.SetLiveRestore(context.Background(), false); err != nil {
+			t.Error(err)
+		}
+	})
+	if !eventually(t, e.KeepsContainers) {
+		t.Fatal("Run has not noticed that the engine keeps containers from now on")
+	}
+	address := cli(t, "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", c.ID)
+	result := waiting(t, e, c.ID)
+	if err := daemon.Down(); err != nil {
+		t.Fatal(err)
+	}
+	request(address+":8080", "/exit?code=7") // the published port is closed while the engine is away
+	if err := daemon.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := <-result
+	if got.err != nil || got.exit.EngineStopped != (got.exit.Code == 255) {
+		t.Errorf("Wait: %+v, %v; want the program's own code 7, or 255 where the engine does not know", got.exit, got.err)
+	}
+	t.Logf("exit %+v", got.exit)
+}
+
+func TestRemovedByAnotherHand(t *testing.T) {
+	e := newEngine(t)
+	c := rent(t, e, spec("vanished"))
+	result := waiting(t, e, c.ID)
+	cli(t, "rm", "-f", c.ID)
+	got := <-result
+	if got.err == nil && (got.exit.EngineStopped || got.exit.Code != 137) {
+		t.Errorf("Wait: %+v, want its end or that it is gone", got.exit)
+	} else if got.err != nil {
+		wantFailure(t, got.err, rental.CodeNotFound)
+	}
+}
+
+func TestHealthFollowsTheEngine(t *testing.T) {
+	e := newEngine(t)
+	changed := watch(t, e)
+	info := until(t, e, changed, func(i rental.EngineInfo) bool { return i.Available })
+	if info.Version == "" || info.APIVersion == "" || info.StorageDriver == "" || info.DataRoot == "" ||
+		!info.GPUReady || info.Rootless || info.Problem != "" || time.Since(info.Since).Abs() > time.Minute {
+		t.Errorf("info %+v", info)
+	}
+	if err := daemon.Down(); err != nil {
+		t.Fatal(err)
+	}
+	away := until(t, e, changed, func(i rental.EngineInfo) bool { return strings.Contains(i.Problem, "not running") })
+	if away.Available || away.Fix == "" || !away.Since.IsZero() {
+		t.Errorf("info while away %+v", away)
+	}
+	began := time.Now()
+	if err := daemon.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, e, changed, func(i rental.EngineInfo) bool { return i.Available })
+	t.Logf("seen again %s after the restart began", time.Since(began))
+}
+
+func TestNoEngineSaysWhatToDo(t *testing.T) {
+	e := engineWith(t, docker.Options{Host: "unix://" + t.TempDir() + "/none.sock", OwnerKey: []byte(ownerKey)})
+	info := until(t, e, watch(t, e), func(i rental.EngineInfo) bool { return i.Problem != "" })
+	if info.Available || info.Fix == "" {
+		t.Errorf("info %+v", info)
+	}
+	t.Logf("%s %s", info.Problem, info.Fix)
+	_, err := e.Holdings(t.Context())
+	wantFailure(t, err, rental.CodeDockerUnavailable)
+}
+
+func TestNetworkInStock(t *testing.T) {
+	networks := func() string { return cli(t, "network", "ls", "-q", "--filter", "label=distributedcompute.managed") }
+	if before := networks(); before != "" {
+		t.Fatalf("networks were left by other tests: %q", before)
+	}
+	// What a killed agent leaves: a network without a container.
+	killed := newEngine(t)
+	id := create(t, killed, spec("killed"))
+	cli(t, "rm", "-f", id)
+	left := networks()
+
+	ctx, stop := context.WithCancel(t.Context())
+	e := newEngine(t)
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := e.Run(ctx, func() {}); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	stocked := eventually(t, func() bool { now := networks(); return now != "" && now != left && !strings.Contains(now, "\n") })
+	if !stocked {
+		t.Errorf("networks %q, want one that is not %q", networks(), left)
+	}
+	spare := networks()
+	c := create(t, e, spec("stocked"))
+	if got := cli(t, "inspect", "-f", "{{.HostConfig.NetworkMode}}", c); got != cli(t, "network", "inspect", "-f", "{{.Name}}", spare) {
+		t.Errorf("the rental is on %s, not on the network in stock", got)
+	}
+	if _, err := e.Start(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if !eventually(t, func() bool { return strings.Count(networks(), "\n") == 1 }) {
+		t.Errorf("networks %q, want the rental's and one in stock", networks())
+	}
+	stop()
+	running.Wait()
+	if now := networks(); now != spare {
+		t.Errorf("networks after Run %q, want the rental's %q", now, spare)
+	}
+}
+
+func eventually(t testing.TB, condition func() bool) bool {
+	t.Helper()
+	for late := time.Now().Add(10 * time.Second); time.Now().Before(late); time.Sleep(50 * time.Millisecond) {
+		if condition() {
+			return true
+		}
+	}
+	return false
+}

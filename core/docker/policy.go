@@ -1,0 +1,324 @@
+package docker
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/go-connections/nat"
+
+	"github.com/distributedcompute/host-agent/core/rental"
+)
+
+// capabilities are what a renter who is root in the container needs for apt, sshd, useradd and tar.
+// Of Docker's own list NET_RAW (forged packets), MKNOD (device files) and SETPCAP are missing.
+var capabilities = []string{
+	"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL",
+	"NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT",
+}
+
+// resolvers are public, because the network's own resolver is on the host's LAN, which rentals must not reach.
+var resolvers = []string{"1.1.1.1", "8.8.8.8"}
+
+// ours are the beginnings of environment names that steer programs which run on the host, outside of the
+// container, while it starts. A renter may not set them.
+var ours = []string{"NVIDIA_", "LD_", "DOCKER_RESOURCE_", "CUDA_COMPAT"}
+
+// unset are variables of that kind which an image could bring along. A name without a value takes it away.
+var unset = []string{
+	"LD_AUDIT", "LD_PRELOAD", "NVIDIA_IMEX_CHANNELS", "NVIDIA_MIG_CONFIG_DEVICES", "NVIDIA_MIG_MONITOR_DEVICES",
+}
+
+const (
+	loopback      = "127.0.0.1"
+	runtimeName   = "runc" // named, because the engine's default may be one that hands out all GPUs
+	defaultShm    = 64 << 20
+	leastMemory   = 6 << 20 // what the engine accepts
+	stopSeconds   = 10      // what a shutdown of the engine, and so of the host, waits for a renter's program
+	oomScore      = 500     // when memory runs out the rental dies, not the host's desktop
+	gpuAbilities  = "compute,utility"
+	noGPU         = "void" // tells NVIDIA's runtime to hand out nothing, whatever the image says
+	maxEnvBytes   = 64 << 10
+	maxLogFile    = "10m"
+	maxLogFiles   = "3"
+	networkDriver = "bridge"
+)
+
+var (
+	gpuPattern = regexp.MustCompile(`^(GPU|MIG)-[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
+	envPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,255}$`)
+	idPattern  = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+)
+
+// facts are what the policy needs to know of the engine.
+type facts struct {
+	AppArmor    bool // its default profile can be named
+	Quota       bool // its storage is known to hold containers to a size
+	LiveRestore bool // containers outlive its restarts
+}
+
+// plan is everything that is asked of the engine for one rental.
+type plan struct {
+	Name       string
+	Config     *container.Config
+	HostConfig *container.HostConfig
+	Networking *network.NetworkingConfig
+}
+
+// newPlan turns a rental into the container that it may have, on a network of its own. It is pure and the
+// only place where containers are shaped: what is not written here, a renter cannot get. A spec that asks
+// for more is a *rental.Failure.
+func newPlan(spec rental.Spec, image rental.Image, net string, facts facts, seal seal) (plan, error) {
+	if err := checkSpec(spec, image); err != nil {
+		return plan{}, err
+	}
+	env, err := environment(spec)
+	if err != nil {
+		return plan{}, err
+	}
+	labels, err := labels(spec, image, seal)
+	if err != nil {
+		return plan{}, err
+	}
+	exposed, published := ports(spec.Ports)
+	return plan{
+		Name: containerName(spec.ID),
+		Config: &container.Config{
+			Image:        image.ID, // what was pulled, not what the tag may say by now
+			Cmd:          spec.Command,
+			Env:          env,
+			ExposedPorts: exposed,
+			Labels:       labels,
+			// An image's own check would be a program that the engine starts again and again.
+			Healthcheck: &container.HealthConfig{Test: []string{"NONE"}},
+			StopTimeout: new(stopSeconds),
+		},
+		HostConfig: &container.HostConfig{
+			Runtime:      runtimeName,
+			NetworkMode:  container.NetworkMode(net),
+			PortBindings: published,
+			DNS:          resolvers,
+			// Only the agent may start a rental: an engine that does would be ahead of every check.
+			RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
+			Init:          new(true),
+			CapDrop:       []string{"ALL"},
+			CapAdd:        capabilities,
+			SecurityOpt:   securityOptions(facts),
+			IpcMode:       container.IPCModePrivate,
+			CgroupnsMode:  container.CgroupnsModePrivate,
+			ShmSize:       shm(spec),
+			OomScoreAdj:   oomScore,
+			LogConfig: container.LogConfig{
+				Type:   "local",
+				Config: map[string]string{"max-size": maxLogFile, "max-file": maxLogFiles},
+			},
+			StorageOpt: storage(spec, facts),
+			Resources: container.Resources{
+				Memory:         spec.MemoryBytes,
+				MemorySwap:     spec.MemoryBytes, // the sum of both: no swap
+				NanoCPUs:       int64(spec.CPUs * 1e9),
+				PidsLimit:      new(spec.PidsLimit),
+				Ulimits:        []*container.Ulimit{{Name: "core", Soft: 0, Hard: 0}},
+				DeviceRequests: deviceRequests(spec.GPUs),
+			},
+		},
+		Networking: &network.NetworkingConfig{
+			EndpointsConfig: map[string]*network.EndpointSettings{net: {}},
+		},
+	}, nil
+}
+
+// networkOptions shape a rental's own bridge: containers on it cannot reach each other, and ports are
+// published on loopback. Firewall rules of the host find the bridges by their names' beginning.
+func networkOptions(name string, seal seal) network.CreateOptions {
+	return network.CreateOptions{
+		Driver:     networkDriver,
+		EnableIPv6: new(false),
+		Options: map[string]string{
+			"com.docker.network.bridge.name":              bridgeName(name),
+			"com.docker.network.bridge.enable_icc":        "false",
+			"com.docker.network.bridge.host_binding_ipv4": loopback,
+		},
+		Labels: map[string]string{
+			labelManaged: "1",
+			labelOwner:   seal.of(kindNetwork, name),
+		},
+	}
+}
+
+// checkSpec repeats, next to the engine, what whoever made the spec has to have checked: a zero would
+// mean "unlimited" to the engine.
+func checkSpec(spec rental.Spec, image rental.Image) error {
+	if _, err := rental.ParseID(string(spec.ID)); err != nil {
+		return rental.Failf(rental.CodeInvalid, "%v.", err)
+	}
+	switch {
+	case !idPattern.MatchString(image.ID):
+		return rental.Failf(rental.CodeInvalid, "Image %.80q is not an image id.", image.ID)
+	case spec.MemoryBytes < leastMemory:
+		return rental.Failf(rental.CodeInvalid, "Memory of %d bytes is below the least of %d.", spec.MemoryBytes, leastMemory)
+	case !(spec.CPUs >= 0.01 && spec.CPUs <= 4096): // also refuses NaN
+		return rental.Failf(rental.CodeInvalid, "Cpus of %g is not between 0.01 and 4096.", spec.CPUs)
+	case spec.PidsLimit < 1:
+		return rental.Failf(rental.CodeInvalid, "A pids limit of %d is none.", spec.PidsLimit)
+	case spec.DiskBytes < 0 || spec.ShmBytes < 0:
+		return rental.Failf(rental.CodeInvalid, "A size is below zero.")
+	case spec.ShmBytes > spec.MemoryBytes:
+		return rental.Failf(rental.CodeInvalid, "Shared memory of %d bytes is more than the memory of %d.", spec.ShmBytes, spec.MemoryBytes)
+	}
+	for _, word := range spec.Command {
+		if strings.ContainsRune(word, 0) {
+			return rental.Failf(rental.CodeInvalid, "The command holds a NUL character.")
+		}
+	}
+	return errorsOf(checkGPUs(spec.GPUs), checkPorts(spec.Ports))
+}
+
+// errorsOf is the first failure there is.
+func errorsOf(failures ...*rental.Failure) error {
+	for _, failure := range failures {
+		if failure != nil {
+			return failure
+		}
+	}
+	return nil
+}
+
+func checkGPUs(gpus []rental.GPU) *rental.Failure {
+	seen := make(map[string]bool, len(gpus))
+	for _, gpu := range gpus {
+		id := strings.ToLower(gpu.UUID)
+		if !gpuPattern.MatchString(gpu.UUID) {
+			return rental.Failf(rental.CodeInvalid, "GPU %.80q is not a GPU's UUID.", gpu.UUID)
+		}
+		if seen[id] {
+			return rental.Failf(rental.CodeInvalid, "GPU %s is asked for twice.", gpu.UUID)
+		}
+		seen[id] = true
+	}
+	return nil
+}
+
+func checkPorts(ports []rental.Port) *rental.Failure {
+	seen := make(map[nat.Port]bool, len(ports))
+	for _, port := range ports {
+		if port.Container == 0 || (port.Protocol != rental.TCP && port.Protocol != rental.UDP) {
+			return rental.Failf(rental.CodeInvalid, "Port %.40q cannot be published.", port.String())
+		}
+		if seen[natPort(port)] {
+			return rental.Failf(rental.CodeInvalid, "Port %s is asked for twice.", port)
+		}
+		seen[natPort(port)] = true
+	}
+	return nil
+}
+
+// environment is the renter's, in the order of names, followed by ours: of two settings the last counts.
+func environment(spec rental.Spec) ([]string, error) {
+	env := make([]string, 0, len(spec.Env)+len(unset)+2)
+	size := 0
+	for _, name := range slices.Sorted(maps.Keys(spec.Env)) {
+		value := spec.Env[name]
+		if !envPattern.MatchString(name) || strings.ContainsRune(value, 0) {
+			return nil, rental.Failf(rental.CodeInvalid, "Environment variable %.80q cannot be set.", name)
+		}
+		if isOurs(name) {
+			return nil, rental.Failf(rental.CodeInvalid, "Environment variable %s is set by the host, not by the renter.", name)
+		}
+		if size += len(name) + len(value); size > maxEnvBytes {
+			return nil, rental.Failf(rental.CodeInvalid, "The environment is larger than %d bytes.", maxEnvBytes)
+		}
+		env = append(env, name+"="+value)
+	}
+	env = append(env, unset...)
+	visible := noGPU
+	if len(spec.GPUs) > 0 {
+		visible = strings.Join(uuids(spec.GPUs), ",")
+	}
+	return append(env, "NVIDIA_VISIBLE_DEVICES="+visible, "NVIDIA_DRIVER_CAPABILITIES="+gpuAbilities), nil
+}
+
+func isOurs(name string) bool {
+	upper := strings.ToUpper(name)
+	return slices.ContainsFunc(ours, func(prefix string) bool { return strings.HasPrefix(upper, prefix) })
+}
+
+// deviceRequests ask for exactly these GPUs.
+func deviceRequests(gpus []rental.GPU) []container.DeviceRequest {
+	if len(gpus) == 0 {
+		return nil
+	}
+	return []container.DeviceRequest{{
+		Driver:       "nvidia",
+		DeviceIDs:    uuids(gpus),
+		Capabilities: [][]string{append([]string{"gpu"}, strings.Split(gpuAbilities, ",")...)},
+	}}
+}
+
+func uuids(gpus []rental.GPU) []string {
+	ids := make([]string, len(gpus))
+	for i, gpu := range gpus {
+		ids[i] = gpu.UUID
+	}
+	return ids
+}
+
+// ports are published on loopback, each on a port that the engine chooses.
+func ports(rented []rental.Port) (nat.PortSet, nat.PortMap) {
+	exposed, published := nat.PortSet{}, nat.PortMap{}
+	for _, port := range rented {
+		exposed[natPort(port)] = struct{}{}
+		published[natPort(port)] = []nat.PortBinding{{HostIP: loopback}}
+	}
+	return exposed, published
+}
+
+func natPort(port rental.Port) nat.Port {
+	return nat.Port(strconv.Itoa(int(port.Container)) + "/" + string(port.Protocol))
+}
+
+func labels(spec rental.Spec, image rental.Image, seal seal) (map[string]string, error) {
+	shape, err := fingerprint(spec, image)
+	if err != nil {
+		return nil, err
+	}
+	rented, err := json.Marshal(spec.Ports)
+	if err != nil {
+		return nil, fmt.Errorf("encoding ports: %w", err)
+	}
+	return map[string]string{
+		labelManaged: "1",
+		labelRental:  string(spec.ID),
+		labelOwner:   seal.of(kindContainer, string(spec.ID)),
+		labelSpec:    shape,
+		labelPorts:   string(rented),
+	}, nil
+}
+
+func securityOptions(facts facts) []string {
+	options := []string{"no-new-privileges:true"}
+	if facts.AppArmor {
+		options = append(options, "apparmor=docker-default")
+	}
+	return options
+}
+
+func shm(spec rental.Spec) int64 {
+	if spec.ShmBytes > 0 {
+		return spec.ShmBytes
+	}
+	return min(defaultShm, spec.MemoryBytes)
+}
+
+func storage(spec rental.Spec, facts facts) map[string]string {
+	if spec.DiskBytes == 0 || !facts.Quota {
+		return nil
+	}
+	return map[string]string{"size": strconv.FormatInt(spec.DiskBytes, 10)}
+}

@@ -1,0 +1,135 @@
+package docker
+
+import (
+	"context"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+
+	"github.com/distributedcompute/host-agent/core/rental"
+)
+
+// idSet is a set of container ids.
+type idSet struct {
+	mu  sync.Mutex
+	ids map[string]bool // guarded by mu
+}
+
+func (s *idSet) add(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ids == nil {
+		s.ids = make(map[string]bool)
+	}
+	s.ids[id] = true
+}
+
+func (s *idSet) remove(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.ids, id)
+}
+
+func (s *idSet) has(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ids[id]
+}
+
+// Stop implements rental.Engine. grace is rounded up to seconds.
+func (e *Engine) Stop(ctx context.Context, containerID string, grace time.Duration) error {
+	e.stopping.add(containerID) // from now on an exit is not the engine's doing
+	seconds := int(math.Ceil(max(0, grace).Seconds()))
+	call, cancel := context.WithTimeout(ctx, grace+callWithin)
+	defer cancel()
+	err := e.api().ContainerStop(call, containerID, container.StopOptions{Timeout: &seconds})
+	if err == nil || cerrdefs.IsNotFound(err) {
+		return nil
+	}
+	return failed(ctx, "stopping the container", err)
+}
+
+// Remove implements rental.Engine.
+func (e *Engine) Remove(ctx context.Context, id rental.ID) error {
+	there, found, err := e.inspect(ctx, containerName(id))
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return e.sweepNetworks(ctx) // its network may be there without it
+	case !e.seal.made(there.Config.Labels, id):
+		e.log.Warn("container is not this agent's and stays", "rental", id, "container", there.ID)
+		return nil
+	}
+	if err := e.removeContainer(ctx, there.ID); err != nil {
+		return err
+	}
+	e.stopping.remove(there.ID)
+	return e.removeNetwork(ctx, string(there.HostConfig.NetworkMode))
+}
+
+// removeContainer removes a container with its anonymous volumes and returns when it is gone.
+func (e *Engine) removeContainer(ctx context.Context, containerID string) error {
+	e.stopping.add(containerID)
+	call, cancel := context.WithTimeout(ctx, removeWithin)
+	defer cancel()
+	err := e.api().ContainerRemove(call, containerID, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	switch {
+	case err == nil || cerrdefs.IsNotFound(err):
+		return nil
+	case cerrdefs.IsConflict(err):
+		return e.gone(ctx, containerID) // someone else is removing it
+	default:
+		return failed(ctx, "removing the container", err)
+	}
+}
+
+// gone waits until a container that is being removed no longer exists.
+func (e *Engine) gone(ctx context.Context, containerID string) error {
+	call, cancel := context.WithTimeout(ctx, removeWithin)
+	defer cancel()
+	results, errs := e.api().ContainerWait(call, containerID, container.WaitConditionRemoved)
+	select {
+	case <-results:
+		return nil
+	case err := <-errs:
+		if cerrdefs.IsNotFound(err) {
+			return nil
+		}
+		return failed(ctx, "waiting for the container's removal", err)
+	}
+}
+
+// Holdings implements rental.Engine. Containers with labels that this agent did not write are not listed.
+func (e *Engine) Holdings(ctx context.Context) ([]rental.Holding, error) {
+	call, cancel := bounded(ctx)
+	defer cancel()
+	found, err := e.api().ContainerList(call, container.ListOptions{
+		All: true, Filters: filters.NewArgs(filters.Arg("label", labelManaged)),
+	})
+	if err != nil {
+		return nil, failed(ctx, "listing containers", err)
+	}
+	holdings := make([]rental.Holding, 0, len(found))
+	for _, c := range found {
+		id, ours := e.seal.rentalOf(c.Labels)
+		if !ours || !slices.Contains(c.Names, "/"+containerName(id)) { // a copy of a rental has its labels, too
+			continue
+		}
+		holdings = append(holdings, rental.Holding{
+			ID: id, ContainerID: c.ID, Running: alive(c.State),
+			Ran: c.State != container.StateCreated, CreatedAt: time.Unix(c.Created, 0),
+		})
+	}
+	return holdings, nil
+}
+
+// alive reports whether a container's programs are there.
+func alive(state container.ContainerState) bool {
+	return state == container.StateRunning || state == container.StatePaused
+}

@@ -1,0 +1,165 @@
+package hardware
+
+import (
+	"context"
+	"math"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// smiDriver is the gpuDriver on NVIDIA's command-line program, for where the library cannot be
+// loaded. A start of it costs up to half a second, so that an answer is used for a while.
+type smiDriver struct {
+	program string // absolute
+	answer  map[string]gpuReading
+	asked   time.Time
+}
+
+const (
+	smiAnswersWithin = 5 * time.Second
+	smiAnswerKeeps   = 5 * time.Second
+)
+
+// findSMI finds the program on the search path, but not in the working directory.
+func findSMI() (*smiDriver, bool) {
+	program, err := exec.LookPath("nvidia-smi")
+	if err != nil || !filepath.IsAbs(program) {
+		return nil, false
+	}
+	return &smiDriver{program: program}, true
+}
+
+func (d *smiDriver) close() {}
+
+func (d *smiDriver) survey() (s gpuSurvey) {
+	const basic = "uuid,name,driver_version,memory.total,memory.free,pci.bus_id"
+	const full = basic + ",power.limit,compute_cap,pcie.link.gen.max,pcie.link.width.max"
+	const columns = 10
+	rows, err := d.query(full)
+	if err != nil { // an old program refuses all for one column it does not know
+		rows, err = d.query(basic)
+	}
+	if err != nil {
+		s.gaps = append(s.gaps, smiGap())
+		return s
+	}
+	for i, row := range rows {
+		if len(row) < 6 { // a sentence about the GPU in place of its values
+			s.gaps = append(s.gaps, gpuLostGap(strconv.Itoa(i)))
+			continue
+		}
+		row = append(row, make([]string, columns)...)
+		s.driverVersion = known(row[2])
+		s.add(GPU{
+			UUID: row[0], Model: row[1],
+			VRAMTotalMB: parsed[int64](row[3]), VRAMAvailableMB: parsed[int64](row[4]),
+			PCIBusID: known(row[5]), PowerLimitW: parsed[float64](row[6]), ComputeCapability: known(row[7]),
+			PCIeGeneration: parsed[int](row[8]), PCIeWidth: parsed[int](row[9]),
+		})
+	}
+	if s.gpus == nil && s.gaps == nil {
+		s.gaps = append(s.gaps, noGPUGap())
+		return s
+	}
+	s.cudaVersion = d.cudaVersion()
+	s.checkVersions()
+	return s
+}
+
+// cudaVersion is in the heading of the long report; no column has it.
+func (d *smiDriver) cudaVersion() *string {
+	report, err := d.run("-q", "-d", "COMPUTE")
+	if err != nil {
+		return nil
+	}
+	for row := range strings.Lines(report) {
+		if name, version, ok := strings.Cut(row, ":"); ok && strings.TrimSpace(name) == "CUDA Version" {
+			return known(cell(version))
+		}
+	}
+	return nil
+}
+
+func (d *smiDriver) read(uuids []string) (readings []gpuReading, answered bool) {
+	if d.asked.IsZero() || time.Since(d.asked) >= smiAnswerKeeps {
+		d.asked = time.Now()
+		d.answer = d.readAll()
+	}
+	readings = make([]gpuReading, len(uuids))
+	for i, uuid := range uuids {
+		readings[i] = d.answer[uuid]
+	}
+	return readings, len(d.answer) > 0
+}
+
+func (d *smiDriver) readAll() map[string]gpuReading {
+	rows, err := d.query("uuid,temperature.gpu,utilization.gpu,power.draw,fan.speed,memory.used")
+	if err != nil {
+		return nil
+	}
+	all := map[string]gpuReading{}
+	for _, row := range rows {
+		if len(row) == 6 {
+			all[row[0]] = gpuReading{
+				tempC: valueOf[float64](row[1]), utilization: valueOf[float64](row[2]),
+				powerW: valueOf[float64](row[3]), fanPercent: valueOf[float64](row[4]),
+				memoryUsedMB: valueOf[int64](row[5]),
+			}
+		}
+	}
+	return all
+}
+
+// query gives a row for each GPU, of as many cells as columns unless that GPU is in trouble.
+func (d *smiDriver) query(columns string) (rows [][]string, err error) {
+	table, err := d.run("--query-gpu="+columns, "--format=csv,noheader,nounits")
+	if err != nil {
+		return nil, err
+	}
+	for row := range strings.Lines(table) {
+		cells := strings.Split(row, ",")
+		for i := range cells {
+			cells[i] = cell(cells[i])
+		}
+		if !slices.Equal(cells, []string{""}) {
+			rows = append(rows, cells)
+		}
+	}
+	return rows, nil
+}
+
+// run gives the program nothing of our environment, which may hold secrets.
+func (d *smiDriver) run(arguments ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), smiAnswersWithin)
+	defer cancel()
+	program := exec.CommandContext(ctx, d.program, arguments...)
+	program.Env = []string{"LC_ALL=C"}
+	program.WaitDelay = time.Second
+	hideWindow(program)
+	output, err := program.Output()
+	return string(output), err
+}
+
+// cell is empty where the program says that there is no value: [N/A], [Not Supported], [Unknown Error].
+func cell(text string) string {
+	text = strings.TrimSpace(text)
+	if strings.HasPrefix(text, "[") || text == "N/A" {
+		return ""
+	}
+	return text
+}
+
+// valueOf is not known for a text that is no number.
+func valueOf[T int | int64 | float64](text string) value[T] {
+	n, err := strconv.ParseFloat(text, 64)
+	return value[T]{T(n), err == nil && !math.IsNaN(n) && !math.IsInf(n, 0)}
+}
+
+func parsed[T int | int64 | float64](text string) *T {
+	v := valueOf[T](text)
+	return v.pointer()
+}

@@ -1,0 +1,181 @@
+//go:build unix
+
+package hardware
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// standIn puts a stand-in for nvidia-smi on the search path, the only program there. It answers
+// with the files of the directory given back, and notes there how it was called.
+func standIn(t *testing.T, answers map[string]string) (driver *smiDriver, directory string) {
+	t.Helper()
+	directory = t.TempDir()
+	script := strings.ReplaceAll(`#!/bin/sh
+echo "$*" >>DIRECTORY/calls
+case "$*" in
+*compute_cap*) answer=full ;;
+*driver_version*) answer=basic ;;
+*temperature*) answer=readings ;;
+*) answer=report ;;
+esac
+[ -r DIRECTORY/$answer ] || { echo "Field \"compute_cap\" is not a valid field to query."; exit 2; }
+while read -r line; do echo "$line"; done <DIRECTORY/$answer
+`, "DIRECTORY", directory)
+	for name, text := range answers {
+		if err := os.WriteFile(filepath.Join(directory, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(directory, "nvidia-smi"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", directory)
+	driver, ok := findSMI()
+	if !ok {
+		t.Fatal("the stand-in for nvidia-smi is not found")
+	}
+	return driver, directory
+}
+
+func calls(t *testing.T, directory string) []string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(directory, "calls"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSpace(string(text)), "\n")
+}
+
+const (
+	smiReport   = "\n==============NVSMI LOG==============\n\nTimestamp      : Mon Nov 23 15:04:05 2026\nDriver Version : 580.95.05\nCUDA Version   : 12.8\n\nAttached GPUs  : 2\n"
+	smiFull     = "GPU-1, NVIDIA GeForce RTX 4090, 580.95.05, 24564, 23800, 00000000:01:00.0, 450.00, 8.9, 4, 16\nGPU-2, NVIDIA L4, 580.95.05, 23034, 23034, 00000000:02:00.0, [N/A], 8.9, 4, 8\n"
+	smiBasic    = "GPU-1, Tesla K80, 470.256.02, 11441, 11441, 00000000:01:00.0\n"
+	smiReadings = "GPU-1, 61, 97, 388.10, 55, 764\nGPU-2, 35, [Not Supported], [N/A], [Unknown Error], 0\n"
+)
+
+func TestSMISurvey(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		answers  map[string]string
+		want     []GPU
+		cuda     *string
+		wantGaps []string
+	}{
+		{
+			"two GPUs",
+			map[string]string{"full": smiFull, "report": smiReport},
+			[]GPU{
+				{
+					Index: 0, UUID: "GPU-1", Vendor: "nvidia", Model: "NVIDIA GeForce RTX 4090",
+					VRAMTotalMB: new(int64(24564)), VRAMAvailableMB: new(int64(23800)), PCIBusID: new("00000000:01:00.0"),
+					PowerLimitW: new(450.0), ComputeCapability: new("8.9"), PCIeGeneration: new(4), PCIeWidth: new(16),
+				},
+				{
+					Index: 1, UUID: "GPU-2", Vendor: "nvidia", Model: "NVIDIA L4",
+					VRAMTotalMB: new(int64(23034)), VRAMAvailableMB: new(int64(23034)), PCIBusID: new("00000000:02:00.0"),
+					ComputeCapability: new("8.9"), PCIeGeneration: new(4), PCIeWidth: new(8),
+				},
+			},
+			new("12.8"),
+			[]string{"gpu_incomplete"},
+		},
+		{
+			"an old program",
+			map[string]string{"basic": smiBasic},
+			[]GPU{{
+				UUID: "GPU-1", Vendor: "nvidia", Model: "Tesla K80", VRAMTotalMB: new(int64(11441)),
+				VRAMAvailableMB: new(int64(11441)), PCIBusID: new("00000000:01:00.0"),
+			}},
+			nil,
+			[]string{"gpu_incomplete", "driver_version_unknown"},
+		},
+		{
+			"one GPU fell off the bus",
+			map[string]string{"full": "Unable to determine the device handle for GPU 0000:01:00.0: GPU is lost.\n" + smiFull, "report": smiReport},
+			nil, new("12.8"),
+			[]string{"gpu_lost", "gpu_incomplete"},
+		},
+		{"driver in trouble", nil, []GPU{}, nil, []string{"driver_failed"}},
+		{"no GPU", map[string]string{"full": "\n"}, []GPU{}, nil, []string{"no_gpu"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			driver, _ := standIn(t, test.answers)
+			got := driver.survey()
+			if test.want != nil {
+				if diff := cmp.Diff(test.want, got.gpus, cmpopts.EquateEmpty()); diff != "" {
+					t.Errorf("GPUs (-want +got):\n%s", diff)
+				}
+			}
+			if diff := cmp.Diff(test.cuda, got.cudaVersion); diff != "" {
+				t.Errorf("CUDA version (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.wantGaps, codes(got.gaps)); diff != "" {
+				t.Errorf("gaps (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func codes(gaps []Gap) (codes []string) {
+	for _, g := range gaps {
+		codes = append(codes, g.Code)
+	}
+	return codes
+}
+
+func TestSMIServesWithoutLibrary(t *testing.T) {
+	if library, err := openNVML(""); err == nil {
+		library.close()
+		t.Skip("this machine has NVIDIA's library")
+	}
+	standIn(t, map[string]string{"full": smiFull, "report": smiReport})
+	if got := Take(t.Context(), Options{}); len(got.GPUs) != 2 || got.DriverVersion == nil || *got.DriverVersion != "580.95.05" {
+		t.Errorf("survey %s, want two GPUs and driver 580.95.05", asJSON(t, got))
+	}
+}
+
+func TestSMIStartsAtMostEveryFiveSeconds(t *testing.T) {
+	driver, directory := standIn(t, map[string]string{"readings": smiReadings})
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMeter(Options{})
+		m.gpus.driver = driver
+		start(t, m)
+		m.Use(Survey{GPUs: []GPU{{UUID: "GPU-2"}, {UUID: "GPU-gone"}, {UUID: "GPU-1"}}, System: System{DiskPath: "/"}})
+		for range 10 { // seconds
+			sample := m.Sample()
+			if diff := cmp.Diff([]*float64{new(35.0), nil, new(61.0)}, sample.GPUTempC); diff != "" {
+				t.Fatalf("temperatures (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff([]*float64{nil, nil, new(388.1)}, sample.GPUPowerW); diff != "" {
+				t.Fatalf("power (-want +got):\n%s", diff)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+	if got := calls(t, directory); len(got) != 2 {
+		t.Errorf("started %d times in 10 s, want 2: %q", len(got), got)
+	}
+}
+
+// What the agent was given in its environment is nobody's business.
+func TestSMIGetsNoSecrets(t *testing.T) {
+	t.Setenv("HOST_API_KEY", "dc_secret")
+	driver, directory := standIn(t, nil)
+	script := "#!/bin/sh\nset >" + filepath.Join(directory, "calls") + "\n"
+	if err := os.WriteFile(filepath.Join(directory, "nvidia-smi"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	driver.survey()
+	if got := strings.Join(calls(t, directory), "\n"); strings.Contains(got, "dc_secret") || !strings.Contains(got, "LC_ALL") {
+		t.Errorf("its environment:\n%s", got)
+	}
+}

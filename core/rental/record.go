@@ -1,0 +1,161 @@
+package rental
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strings"
+	"time"
+
+	"github.com/distributedcompute/host-agent/core/durable"
+)
+
+// A rental's file is a heading line and record lines, the last of which holds. Every line is a
+// CRC-32C in eight hex digits, a space and a JSON object; a line that was cut short by a crash, or
+// has rotted, is told by its sum and the line before it holds. Later versions keep this framing.
+
+// formatVersion is raised when an older agent could no longer make sense of a file.
+const formatVersion = 1
+
+// errNewer marks a file that a newer agent has written.
+var errNewer = errors.New("written by a newer version of the agent")
+
+// heading is the first line: what was ordered.
+type heading struct {
+	Version    int       `json:"version"`
+	ID         ID        `json:"id"`
+	AcceptedAt time.Time `json:"accepted_at"`
+	SpecSum    string    `json:"spec_sum"` // SHA-256 of the order; outlives the renter's secrets in it
+	Private    bool      `json:"private"`  // the order came with a password for the registry, which is not kept
+	Spec       Spec      `json:"spec"`
+}
+
+// record is how far a rental has come.
+type record struct {
+	State       State     `json:"state"`
+	Sequence    int64     `json:"sequence"` // of the last status told before this line was written
+	Reserved    int64     `json:"reserved"` // highest sequence that may have been told since
+	ImageID     string    `json:"image_id,omitempty"`
+	ImageDigest string    `json:"image_digest,omitempty"`
+	ContainerID string    `json:"container_id,omitempty"`
+	Addresses   []Address `json:"addresses,omitempty"`
+	ExitCode    *int      `json:"exit_code,omitempty"`
+	Failure     *Failure  `json:"failure,omitempty"`
+	Ending      *ending   `json:"ending,omitempty"` // set once it is decided that the rental ends
+	At          time.Time `json:"at"`
+	StartedAt   time.Time `json:"started_at,omitzero"`
+	EndedAt     time.Time `json:"ended_at,omitzero"` // of the container; set before the rental is final
+	SettledAt   time.Time `json:"settled_at,omitzero"`
+}
+
+// ending is how a rental is to end.
+type ending struct {
+	State   State         `json:"state"` // Stopped or Failed
+	Failure *Failure      `json:"failure,omitempty"`
+	Grace   time.Duration `json:"grace_ns"`
+}
+
+var sums = crc32.MakeTable(crc32.Castagnoli)
+
+func encodeLine(v any) ([]byte, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(body, sums), body), nil
+}
+
+func decodeLine(line []byte, v any) error {
+	sum, body, ok := bytes.Cut(line, []byte(" "))
+	if !ok || string(sum) != fmt.Sprintf("%08x", crc32.Checksum(body, sums)) {
+		return errors.New("checksum does not match")
+	}
+	return json.Unmarshal(body, v)
+}
+
+func encodeFile(h heading, r record) ([]byte, error) {
+	head, err := encodeLine(h)
+	if err != nil {
+		return nil, err
+	}
+	last, err := encodeLine(r)
+	return append(head, last...), err
+}
+
+// decodeFile reads a rental's file. clean is false when a line had to be passed over.
+func decodeFile(data []byte) (h heading, r record, clean bool, err error) {
+	first, rest, _ := bytes.Cut(data, []byte("\n"))
+	var version struct{ Version int }
+	if err := decodeLine(first, &version); err != nil {
+		return h, r, false, fmt.Errorf("reading the heading: %w", err)
+	}
+	if version.Version > formatVersion {
+		return h, r, false, errNewer
+	}
+	if err := decodeLine(first, &h); err != nil {
+		return h, r, false, fmt.Errorf("reading the heading: %w", err)
+	}
+	found := false
+	rest, clean = bytes.CutSuffix(rest, []byte("\n"))
+	for line := range bytes.SplitSeq(rest, []byte("\n")) {
+		var next record
+		if decodeLine(line, &next) != nil || !next.plausible() {
+			clean = false
+			continue
+		}
+		r, found = next, true
+	}
+	if !found {
+		return h, r, false, errors.New("reading the records: none is intact")
+	}
+	return h, r, clean, nil
+}
+
+func (r record) plausible() bool {
+	if r.Sequence < 1 || r.Reserved < r.Sequence {
+		return false
+	}
+	switch r.State {
+	case Accepted, Pulling, Creating, Stopped, Failed:
+		return true
+	case Starting, Tunnelling, Running:
+		return r.ContainerID != ""
+	case Stopping:
+		return r.Ending != nil
+	}
+	return false
+}
+
+// specSum tells orders apart. The registry's password is no part of it: it may be renewed.
+func specSum(s Spec) (string, error) {
+	body, err := json.Marshal(s)
+	if err != nil {
+		return "", fmt.Errorf("encoding the spec: %w", err)
+	}
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+const (
+	fileSuffix    = ".rental"
+	freshSuffix   = durable.Suffix
+	corruptSuffix = ".corrupt"
+)
+
+// fileName is safe on file systems that fold case, and on Windows, where "nul" is a device.
+func fileName(id ID) string { return hex.EncodeToString([]byte(id)) + fileSuffix }
+
+// fileID is the ID whose file has this name.
+func fileID(name string) (ID, bool) {
+	stem, ok := strings.CutSuffix(name, fileSuffix)
+	raw, err := hex.DecodeString(stem)
+	if !ok || err != nil || strings.ToLower(stem) != stem {
+		return "", false
+	}
+	id, err := ParseID(string(raw))
+	return id, err == nil
+}

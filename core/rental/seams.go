@@ -1,0 +1,120 @@
+package rental
+
+import (
+	"context"
+	"time"
+
+	"github.com/distributedcompute/host-agent/core/secret"
+)
+
+// Engine runs containers. Every method may be called from several rentals at once; the calls of
+// one rental come one after the other. Errors are *Failure where the cause is known.
+type Engine interface {
+	// Pull makes an image available. It resolves the reference with the renter's own
+	// authorisation even when the image is cached. progress is called often and must return
+	// quickly; it may be called from another goroutine, never after Pull has returned.
+	Pull(ctx context.Context, image string, auth *RegistryAuth, progress func(Progress)) (Image, error)
+
+	// Create makes the container of spec, with its network, from the very image that was pulled,
+	// without starting it. Called again for the same ID it returns the container that is there.
+	Create(ctx context.Context, spec Spec, image Image) (containerID string, err error)
+
+	// Start starts a created or stopped container and returns where its ports are published.
+	// A container that runs already is left alone and returned. One that has ended as soon as it was
+	// started has no ports; Wait says how it ended.
+	Start(ctx context.Context, containerID string) (Container, error)
+
+	// Wait returns when the container has ended. It outlives restarts of the engine: as long as
+	// the engine is away it waits for it to come back and looks again. A container that is gone
+	// is a *Failure with CodeNotFound.
+	Wait(ctx context.Context, containerID string) (Exit, error)
+
+	// Stop asks the container to end and kills it after grace. Stopping what does not run, or is
+	// gone, succeeds.
+	Stop(ctx context.Context, containerID string, grace time.Duration) error
+
+	// Remove takes away everything made for a rental: container, anonymous volumes, network.
+	// Removing what is not there succeeds.
+	Remove(ctx context.Context, id ID) error
+
+	// Holdings lists what this host's agent has made on the engine, by its own labels.
+	Holdings(ctx context.Context) ([]Holding, error)
+}
+
+// Image is what a reference resolved to.
+type Image struct {
+	ID     string // the engine's id of the image's configuration, "sha256:…"
+	Digest string // the manifest's digest, "sha256:…"; "" for an image that came from no registry
+}
+
+// Container is a container that has been started.
+type Container struct {
+	ID        string
+	StartedAt time.Time
+	Routes    []Route // one per port of the spec, in its order; none if it has ended already
+}
+
+// Exit tells how a container ended.
+type Exit struct {
+	Code      int
+	OOMKilled bool
+	At        time.Time
+	// EngineStopped is set when the engine's own shutdown ended the container, not the renter's
+	// program: the rental is to be started again.
+	EngineStopped bool
+}
+
+// Holding is something on the engine that carries this agent's label.
+type Holding struct {
+	ID          ID
+	ContainerID string // "" when only the network is there
+	Running     bool
+	Ran         bool // it has been started at least once, so it must not be taken for a fresh one
+	CreatedAt   time.Time
+}
+
+// Relay makes ports of rentals reachable from outside.
+type Relay interface {
+	// Publish opens the routes of a rental and returns once each public TCP address has been
+	// dialled with success. It replaces what was published for the same ID before. It retries
+	// until ctx ends, and then returns the last obstacle as a *Failure. trouble is told each
+	// obstacle in one sentence, and "" when it is gone, also after Publish has returned, until Withdraw.
+	Publish(ctx context.Context, id ID, routes []Route, trouble func(string)) ([]Address, error)
+
+	// Withdraw closes the routes of a rental. Withdrawing what is not published succeeds.
+	Withdraw(ctx context.Context, id ID) error
+}
+
+// EngineInfo is what the engine says of itself, for the host's picture and the backend's.
+type EngineInfo struct {
+	Available     bool      `json:"available"`
+	Problem       string    `json:"problem,omitempty"` // one sentence while it is not available
+	Fix           string    `json:"fix,omitempty"`     // what to do about it
+	Version       string    `json:"version,omitempty"`
+	APIVersion    string    `json:"api_version,omitempty"`
+	Runtimes      []string  `json:"runtimes,omitempty"`
+	StorageDriver string    `json:"storage_driver,omitempty"`
+	DataRoot      string    `json:"data_root,omitempty"`
+	Rootless      bool      `json:"rootless"`
+	CDI           bool      `json:"cdi"`
+	GPUReady      bool      `json:"gpu_ready"`      // the engine can hand out NVIDIA GPUs
+	Since         time.Time `json:"since,omitzero"` // of this availability
+}
+
+// Terms are what a relay needs to be used.
+type Terms struct {
+	Address    string        // host:port of its control port
+	Token      secret.String // shared secret of the relay
+	ServerName string        // name its certificate must carry; "": the host of Address
+	CAPEM      []byte        // authorities that may sign it; nil: the system's
+	PublicHost string        // host renters dial; "": the host of Address
+}
+
+// RelayInfo is the state of the connection to the relay.
+type RelayInfo struct {
+	Address   string    `json:"address,omitempty"` // "" while no terms are known
+	Connected bool      `json:"connected"`
+	Problem   string    `json:"problem,omitempty"`
+	Since     time.Time `json:"since,omitzero"` // of this connection
+	Routes    int       `json:"routes"`
+}

@@ -1,0 +1,68 @@
+package rental
+
+import "context"
+
+// takeOver finds out what has become of a rental that an earlier agent began, and brings its
+// record up to date, so that live goes on from there. It waits for the engine without end.
+func (l *life) takeOver(ctx context.Context) (Container, error) {
+	held, err := l.locate(ctx)
+	if err != nil {
+		return Container{}, err
+	}
+	_, rec := l.page.read()
+	switch rec.State {
+	case Accepted, Pulling:
+		if l.accepted.Private {
+			return Container{}, Failf(CodeImageUnauthorized, "The agent was restarted before it had pulled the private image %s, whose password it does not keep; order it again under a new rental id.", l.accepted.Spec.Image)
+		}
+		return Container{}, nil
+	case Creating:
+		return Container{}, nil
+	}
+	switch {
+	case held == nil || held.ContainerID == "":
+		return Container{}, Failf(CodeInterrupted, "The rental's container was gone when the agent came back: the host was reset, or something else has removed it.")
+	case held.Running:
+		return l.adopt(ctx)
+	case rec.State == Starting && !held.Ran:
+		return Container{}, nil
+	}
+	exit, err := l.awaitExit(ctx, held.ContainerID)
+	if err != nil {
+		return Container{}, lost(err)
+	}
+	l.unseen = true
+	return Container{}, l.afterExit(ctx, exit)
+}
+
+// adopt takes up a container that runs; starting it changes nothing and tells its ports.
+func (l *life) adopt(ctx context.Context) (Container, error) {
+	l.lasting = true
+	c, err := l.launch(ctx)
+	if err != nil {
+		return Container{}, err
+	}
+	l.log.Info("a running container has been adopted", "container", c.ID)
+	if _, rec := l.page.read(); rec.State == Starting {
+		return c, l.started(ctx, c)
+	}
+	return c, nil
+}
+
+// locate looks for what the engine holds of this rental; nil is nothing.
+func (l *life) locate(ctx context.Context) (*Holding, error) {
+	var holdings []Holding
+	err := l.insist(ctx, always, func(ctx context.Context) (err error) {
+		holdings, err = l.opts.Engine.Holdings(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range holdings {
+		if h.ID == l.id {
+			return &h, nil
+		}
+	}
+	return nil, nil
+}

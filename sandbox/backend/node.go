@@ -1,0 +1,151 @@
+package backend
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/distributedcompute/host-agent/core/backend/protocol"
+)
+
+// node is what is known of the holder of a host key. Backend.mu guards it.
+type node struct {
+	id          string
+	expired     bool     // its key is not good
+	session     *session // nil while not connected
+	registered  bool     // on this connection
+	connections int
+	register    *protocol.Register
+	heartbeat   *protocol.Heartbeat
+	heartbeats  []time.Time
+	status      *protocol.NodeStatus
+}
+
+// Node is a picture of a node. What it points to is not changed afterwards.
+type Node struct {
+	ID          string
+	Connected   bool
+	Registered  bool // on this connection
+	Connections int  // so far
+	Register    *protocol.Register
+	Heartbeat   *protocol.Heartbeat // the latest
+	Heartbeats  []time.Time         // when each came
+	Status      *protocol.NodeStatus
+}
+
+func (n *node) picture() Node {
+	return Node{
+		ID:          n.id,
+		Connected:   n.session != nil,
+		Registered:  n.registered,
+		Connections: n.connections,
+		Register:    n.register,
+		Heartbeat:   n.heartbeat,
+		Heartbeats:  slices.Clone(n.heartbeats),
+		Status:      n.status,
+	}
+}
+
+// Nodes are all that have ever connected with a key that is still good, sorted by id.
+func (b *Backend) Nodes() []Node {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var nodes []Node
+	for _, n := range b.nodes {
+		if n.connections > 0 && !n.expired {
+			nodes = append(nodes, n.picture())
+		}
+	}
+	slices.SortFunc(nodes, func(a, b Node) int { return cmp.Compare(a.ID, b.ID) })
+	return nodes
+}
+
+// Node looks a node up.
+func (b *Backend) Node(id string) (Node, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n := b.byID(id); n != nil {
+		return n.picture(), true
+	}
+	return Node{}, false
+}
+
+// byID needs mu held; nil for an id that is not known.
+func (b *Backend) byID(id string) *node {
+	for _, n := range b.nodes {
+		if n.id == id && !n.expired {
+			return n
+		}
+	}
+	return nil
+}
+
+// Rental is what is known of a rental.
+type Rental struct {
+	ID      string
+	Node    string
+	Order   *protocol.StartInstance // nil where a node reported a rental that was not ordered here
+	Refusal *protocol.Error         // why the node did not take the order
+	History []Report                // in the order of their sequence numbers
+}
+
+// Report is a status and when it came.
+type Report struct {
+	At     time.Time
+	Status protocol.InstanceStatus
+}
+
+// Latest is the newest status, the zero value before the first.
+func (r Rental) Latest() protocol.InstanceStatus {
+	if len(r.History) == 0 {
+		return protocol.InstanceStatus{}
+	}
+	return r.History[len(r.History)-1].Status
+}
+
+// note takes a status that is newer than all before; repeats change nothing.
+func (r *Rental) note(at time.Time, status protocol.InstanceStatus) {
+	if len(r.History) > 0 && status.Sequence <= r.Latest().Sequence {
+		return
+	}
+	r.History = append(r.History, Report{at, status})
+}
+
+// rental finds or makes the entry of a rental; it needs mu held.
+func (b *Backend) rental(id, node string) *Rental {
+	if r, ok := b.rentals[id]; ok {
+		return r
+	}
+	r := &Rental{ID: id, Node: node}
+	b.rentals[id] = r
+	b.order = append(b.order, id)
+	return r
+}
+
+// Rentals are all rentals, in the order in which they were first heard of.
+func (b *Backend) Rentals() []Rental {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	rentals := make([]Rental, 0, len(b.order))
+	for _, id := range b.order {
+		rentals = append(rentals, b.rentals[id].picture())
+	}
+	return rentals
+}
+
+// Rental looks a rental up.
+func (b *Backend) Rental(id string) (Rental, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r, ok := b.rentals[id]
+	if !ok {
+		return Rental{}, false
+	}
+	return r.picture(), true
+}
+
+func (r *Rental) picture() Rental {
+	picture := *r
+	picture.History = slices.Clone(r.History)
+	return picture
+}

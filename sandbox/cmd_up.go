@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/distributedcompute/host-agent/sandbox/admin"
+	"github.com/distributedcompute/host-agent/sandbox/market"
+)
+
+func newUp(at *place) *cobra.Command {
+	var (
+		options market.Options
+		verbose bool
+	)
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Run a marketplace until interrupted",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			options.Dir = at.dir
+			if verbose {
+				options.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+				options.RelayLog = os.Stderr
+			}
+			return up(cmd.Context(), at, options)
+		},
+	}
+	cmd.Flags().StringVar(&options.DockerHost, "docker-host", "", "engine that the agent is told to use, such as unix:///run/user/1000/docker.sock")
+	cmd.Flags().IntVar(&options.HeartbeatIntervalS, "heartbeat", 5, "seconds between heartbeats, 1 to 60")
+	cmd.Flags().BoolVar(&options.SeedOnly, "seed-only", false, "be a backend that knows heartbeat, start_instance, stop_instance and drain_node alone")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what backend and relay do")
+	return cmd
+}
+
+func up(ctx context.Context, at *place, options market.Options) (err error) {
+	listener, err := admin.Listen(at.socket())
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	m, err := market.Open(ctx, options)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	fmt.Printf(`The marketplace is open: backend %s, relay %s, registry %s.
+In another terminal, start an agent:  %s start --headless --config '%s'
+In a third one, rent from it:         %s
+Ctrl-C closes the marketplace.
+`, m.Backend.URL(), m.Relay.Addr(), m.Registry.Addr(), at.agent(), m.Config(), at.command("rent"))
+	return admin.Serve(ctx, m, listener)
+}

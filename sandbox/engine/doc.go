@@ -1,0 +1,31 @@
+// Package engine runs a private, real Docker Engine for the demo and the tests: its own dockerd
+// with its own data, socket and network namespace, so that nothing of the machine it runs on is
+// touched and nothing is left behind. A stand-in for NVIDIA's hook replaces the graphics cards that
+// a test machine does not have; everything else is the engine that hosts run.
+//
+// A program that uses it wraps its work in [Isolated], a test package its TestMain:
+//
+//	func TestMain(m *testing.M) { os.Exit(engine.Isolated(m.Run)) }
+package engine
+
+import "os"
+
+// Options say how a private engine is set up.
+type Options struct {
+	// Dir takes all of the engine's files and must be empty or absent; it is removed by Stop.
+	// "" is a fresh one in memory, below /run. Its path is bounded to 60 bytes, because sockets live in it.
+	Dir string
+	// LiveRestore keeps containers running while the engine is away.
+	LiveRestore bool
+	// FakeNVIDIA installs the stand-in for the NVIDIA container toolkit.
+	FakeNVIDIA bool
+	// Log takes the engine's log; nil is a file in Dir.
+	Log *os.File
+}
+
+// HookCall is one container start with GPUs, as the stand-in for NVIDIA's hook saw it.
+type HookCall struct {
+	ContainerID string   `json:"container_id"`
+	Devices     []string `json:"devices"` // the identifiers asked for, in order
+	Env         []string `json:"env"`     // the whole environment of the container, "NAME=value"
+}
