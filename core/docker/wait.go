@@ -1,8 +1,8 @@
 package docker
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -11,6 +11,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/client"
 
 	"github.com/distributedcompute/host-agent/core/rental"
 )
@@ -25,7 +26,6 @@ const (
 	// leavesWithin is how long an engine that shuts down may be there after it has ended a container:
 	// it waits for the others, stopSeconds and a bit.
 	leavesWithin = 20 * time.Second
-	leavingPause = 200 * time.Millisecond
 	// eventLag is how much later than the exit that it caused an engine may note a signal.
 	eventLag = 500 * time.Millisecond
 )
@@ -34,27 +34,21 @@ const (
 func (e *Engine) Wait(ctx context.Context, containerID string) (rental.Exit, error) {
 	outage := false
 	for {
-		err := e.waitOnce(ctx, containerID)
-		if engineGone(err) && ctx.Err() == nil {
-			outage = true
-			err = e.awaitReturn(ctx)
-		}
-		if err != nil {
-			return rental.Exit{}, waitFailure(ctx, err)
-		}
-		ended, err := e.endOf(ctx, containerID)
-		if err == nil && !outage && e.killedByRequest(ctx, containerID, ended) {
-			ended, err = e.linger(ctx, containerID, ended)
-		}
+		ended, err := e.accompany(ctx, containerID, outage)
 		switch {
-		case isUnavailable(err):
-			outage = true // the next round waits for its return
+		case ctx.Err() != nil:
+			return rental.Exit{}, context.Cause(ctx)
+		case engineGone(err) || isUnavailable(err):
+			outage = true
+			if err := e.awaitReturn(ctx); err != nil {
+				return rental.Exit{}, waitFailure(ctx, err)
+			}
 		case err != nil:
-			return rental.Exit{}, err
-		case !ended.running:
-			return ended.exit(outage, e.keepsContainers()), nil
-		default:
+			return rental.Exit{}, waitFailure(ctx, err)
+		case ended.running:
 			outage = false // it has come through: what ends it from now on is another matter
+		default:
+			return ended.exit(outage, e.keepsContainers()), nil
 		}
 	}
 }
@@ -66,16 +60,92 @@ func waitFailure(ctx context.Context, err error) error {
 	return failed(ctx, "waiting for the container", err)
 }
 
-// waitOnce waits as long as the engine stays. It returns nil when the container has ended.
-func (e *Engine) waitOnce(ctx context.Context, containerID string) error {
+// errLeft is the reason of an engine that closed its stream of events.
+var errLeft = fmt.Errorf("the engine has gone away: %w", io.EOF)
+
+// accompany waits for the container's end with the engine's events beside it. The stream of events, which no other
+// engine can continue, breaks when this engine goes: an engine that ended the container on its way out
+// is told by that, however soon the next one is there. Such an end is an error for which engineGone holds.
+func (e *Engine) accompany(ctx context.Context, containerID string, outage bool) (end, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	results, errs := e.api().ContainerWait(ctx, containerID, container.WaitConditionNotRunning)
-	select { // ctx ends the one or the other
-	case <-results:
-		return nil
-	case err := <-errs:
-		return err
+	api, err := e.settled(ctx)
+	if err != nil {
+		return end{}, err
+	}
+	said, left := api.Events(ctx, events.ListOptions{
+		Since: "0", // what it remembers of a container that has ended already
+		Filters: filters.NewArgs(
+			filters.Arg("container", containerID),
+			filters.Arg("event", string(events.ActionKill)), filters.Arg("event", string(events.ActionStart)),
+		),
+	})
+	results, errs := api.ContainerWait(ctx, containerID, container.WaitConditionNotRunning)
+	var last signs
+	for waiting := true; waiting; {
+		select { // ctx ends left, if nothing before
+		case <-results:
+			waiting = false
+		case err := <-errs:
+			return end{}, err
+		case event := <-said:
+			last.note(event)
+		case err := <-left:
+			return end{}, cmp.Or(err, errLeft)
+		}
+	}
+	ended, err := e.endOf(ctx, containerID)
+	if err != nil || ended.running || ended.asked || ended.oomKilled || outage {
+		return ended, err
+	}
+	return e.linger(ctx, ended, last, said, left)
+}
+
+// settled is a client that has agreed on a version with the engine: Events does not see to that itself.
+func (e *Engine) settled(ctx context.Context) (*client.Client, error) {
+	api := e.api()
+	call, cancel := bounded(ctx)
+	defer cancel()
+	if _, err := api.ServerVersion(call); err != nil {
+		return nil, failed(ctx, "asking for its version", err)
+	}
+	return api, nil
+}
+
+// signs are when the engine last signalled the container and last started it.
+type signs struct{ killed, started time.Time }
+
+func (s *signs) note(event events.Message) {
+	switch at := time.Unix(0, event.TimeNano); event.Action {
+	case events.ActionKill:
+		s.killed = at
+	case events.ActionStart:
+		s.started = at
+	}
+}
+
+// linger stays to see whether the engine, if it was asked to end the container and not by this agent, goes away
+// after it: then it has ended the container on its way out. One that stays has been asked by a person.
+func (e *Engine) linger(ctx context.Context, ended end, last signs, said <-chan events.Message, left <-chan error) (end, error) {
+	began := time.Now()
+	late := time.NewTimer(0)
+	defer late.Stop()
+	for {
+		stay := eventLag
+		if last.killed.After(ended.started) {
+			stay = leavesWithin
+		}
+		late.Reset(time.Until(began.Add(stay)))
+		select {
+		case event := <-said:
+			if last.note(event); last.started.After(ended.last) {
+				return end{running: true}, nil
+			}
+		case err := <-left:
+			return end{}, cmp.Or(err, errLeft)
+		case <-late.C:
+			return ended, nil
+		}
 	}
 }
 
@@ -141,49 +211,6 @@ func (d end) exit(outage, kept bool) rental.Exit {
 	return rental.Exit{
 		Code: d.code, OOMKilled: d.oomKilled, At: d.last,
 		EngineStopped: outage && byEngine && !d.asked && !d.oomKilled,
-	}
-}
-
-// killedByRequest reports whether the engine was asked to end the container, and not by this agent: by a
-// person, or by itself on its way out. It is asked for what it remembers of its recent events. When it does
-// not answer any more, that is answer enough.
-func (e *Engine) killedByRequest(ctx context.Context, containerID string, ended end) bool {
-	if ended.running || ended.asked || ended.oomKilled {
-		return false
-	}
-	call, cancel := context.WithTimeout(ctx, answerWithin)
-	defer cancel()
-	said, over := e.api().Events(call, events.ListOptions{
-		Since: ended.started.Format(time.RFC3339Nano),
-		Until: ended.last.Add(eventLag).Format(time.RFC3339Nano),
-		Filters: filters.NewArgs(
-			filters.Arg("container", containerID), filters.Arg("event", string(events.ActionKill)),
-		),
-	})
-	select {
-	case <-said:
-		return true
-	case err := <-over:
-		return !errors.Is(err, io.EOF) || !e.answers(ctx)
-	}
-}
-
-// linger looks whether the engine follows the container that it has ended. An engine that is there all the
-// while has not ended it on its way out.
-func (e *Engine) linger(ctx context.Context, containerID string, ended end) (end, error) {
-	late := time.After(leavesWithin)
-	for {
-		select {
-		case <-time.After(leavingPause):
-		case <-late:
-			return ended, nil
-		case <-ctx.Done():
-			return end{}, context.Cause(ctx)
-		}
-		now, err := e.endOf(ctx, containerID)
-		if err != nil || now.running {
-			return now, err
-		}
 	}
 }
 
