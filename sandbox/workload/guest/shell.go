@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -38,9 +37,10 @@ func serveShell(ctx context.Context, listener net.Listener, password string) err
 			return subtle.ConstantTimeCompare([]byte(given), []byte(password)) == 1
 		},
 	}
-	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+	// A server that is closed before it serves would serve on: its listener has to go too.
+	defer context.AfterFunc(ctx, func() { _, _ = server.Close(), listener.Close() })()
 	fmt.Println("serving ssh on", listener.Addr())
-	if err := server.Serve(listener); !errors.Is(err, ssh.ErrServerClosed) {
+	if err := server.Serve(listener); ctx.Err() == nil {
 		return err
 	}
 	return nil
