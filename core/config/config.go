@@ -157,6 +157,9 @@ func StateDir(src Sources) (string, error) {
 		return "", err
 	}
 	given.settings = slices.DeleteFunc(given.settings, func(s setting) bool { return s.key.name != stateDirKey })
+	if len(given.settings) == 0 && given.noStateDir != nil {
+		return "", given.noStateDir
+	}
 	given.problems = nil
 	c, problems := given.config()
 	if err := errors.Join(problems...); err != nil {

@@ -128,6 +128,7 @@ func TestMistakesNamePlaceAndRemedy(t *testing.T) {
 		{"list for the file", "- a\n", `agent.yaml:1: the file: takes the keys backend, `},
 		{"GPU twice", "offer: {gpus: [0, 0]}\n", `agent.yaml:1: offer.gpus: takes all, none, or a list`},
 		{"alias", "heartbeat: *a\n", `agent.yaml:1: heartbeat: takes a time from 1s to 60s such as 5s, got an anchor or alias`},
+		{"dotted key", "offer: {gpus: none}\noffer.gpus: all\n", `agent.yaml:2: offer.gpus: no such key; the file takes backend, `},
 		{"duplicate", "node_id: a\nnode_id: b\n", `agent.yaml:2: not valid YAML: `},
 		{"syntax", "offer:\n  gpus: [0, 1\n", `agent.yaml:2: not valid YAML: `},
 		{"tab", "offer:\n\tgpus: all\n", `agent.yaml:2: not valid YAML: a tab stands at the start of the line; indent with spaces`},
@@ -236,6 +237,21 @@ func TestStateDirSurvivesMistakesElsewhere(t *testing.T) {
 	got, err := config.StateDir(config.Sources{File: file})
 	if want := filepath.Join(dir, "s"); err != nil || got != want {
 		t.Errorf("got %q, %v; want %q", got, err, want)
+	}
+}
+
+// Whoever asks the wrong directory is told that no agent runs.
+func TestStateDirIsNotGuessed(t *testing.T) {
+	dir := t.TempDir()
+	for _, content := range []string{"state_dir: s\noffer:\n  gpus: [0, 1\n", "state_dir: [s]\n"} {
+		src := config.Sources{File: write(t, dir, "agent.yaml", content)}
+		if got, err := config.StateDir(src); err == nil || !strings.HasPrefix(err.Error(), "agent.yaml:") {
+			t.Errorf("%q: got %q, %v; want what is wrong with the file", content, got, err)
+		}
+		src.Flags = []config.Flag{{Key: "state_dir", Name: "--state-dir", Value: dir}}
+		if got, err := config.StateDir(src); err != nil || got != dir {
+			t.Errorf("%q with a flag: got %q, %v; want %q", content, got, err, dir)
+		}
 	}
 }
 

@@ -60,6 +60,7 @@ func (s setting) resolve(path string) string {
 type given struct {
 	settings   []setting
 	problems   []error
+	noStateDir error  // why agent.yaml may name a state directory that is not known
 	file       string // the agent.yaml that was read
 	apiKey     secret.String
 	apiKeyFile string

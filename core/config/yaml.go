@@ -17,7 +17,8 @@ func (g *given) readYAML(path string, content []byte) {
 	name := filepath.Base(path)
 	file, err := parser.ParseBytes(content, 0)
 	if err != nil {
-		g.problems = append(g.problems, syntaxError(name, err))
+		g.noStateDir = syntaxError(name, err)
+		g.problems = append(g.problems, g.noStateDir)
 		return
 	}
 	r := yamlReader{given: g, name: name, dir: filepath.Dir(path)}
@@ -82,6 +83,7 @@ func (r yamlReader) section(prefix string, body ast.Node) {
 
 func (r yamlReader) entry(prefix string, entry *ast.MappingValueNode) {
 	word, ok := scalar(entry.Key)
+	ok = ok && !strings.Contains(word, ".") // else "offer.gpus:" could stand beside "gpus:" below "offer:"
 	full := prefix + word
 	if k, found := findKey(full); ok && found {
 		r.value(k, entry)
@@ -109,7 +111,11 @@ func (r yamlReader) value(k key, entry *ast.MappingValueNode) {
 	origin := fmt.Sprintf("%s:%d", r.name, line(entry.Key))
 	place := origin + ": " + k.name
 	if !ok {
-		r.given.problems = append(r.given.problems, fmt.Errorf("%s: takes %s, got %s", place, k.takes, kind(entry.Value)))
+		problem := fmt.Errorf("%s: takes %s, got %s", place, k.takes, kind(entry.Value))
+		r.given.problems = append(r.given.problems, problem)
+		if k.name == stateDirKey {
+			r.given.noStateDir = problem
+		}
 		return
 	}
 	r.given.settings = append(r.given.settings, setting{key: k, text: text, place: place, origin: origin, dir: r.dir})
