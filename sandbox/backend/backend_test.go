@@ -261,8 +261,9 @@ func TestReplaced(t *testing.T) {
 		t.Errorf("the older connection ended with %v", err)
 	}
 	node := newer.register("r").Data["node_id"].(string)
-	if n, _ := m.Node(node); !n.Registered || n.Connections != 2 {
-		t.Errorf("the node is %+v", n)
+	n, err := m.WaitNode(within(t)) // it counts as registered just after the answer has gone out
+	if err != nil || n.ID != node || n.Connections != 2 {
+		t.Errorf("the node is %+v, %v", n, err)
 	}
 }
 
