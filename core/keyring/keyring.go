@@ -131,6 +131,9 @@ func storedPath(stateDir string) string { return filepath.Join(stateDir, fileNam
 // Store keeps key in the state directory, which has to be there, and returns the file's path. The
 // file appears whole or not at all.
 func Store(stateDir string, key secret.String) (string, error) {
+	if err := checkFolder(stateDir); err != nil {
+		return "", err
+	}
 	root, err := os.OpenRoot(stateDir)
 	if err != nil {
 		return "", fmt.Errorf("opening the state directory: %w", err)
