@@ -9,6 +9,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 30s
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+INSTALL = $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends
 PROGRAMS := build/distributed-agent build/sandbox build/frps
 
 .DEFAULT_GOAL := help
@@ -17,7 +18,7 @@ PROGRAMS := build/distributed-agent build/sandbox build/frps
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
-setup: ## install what demo and tests need from the distribution (Docker Engine, iptables, a C compiler)
+setup: ## install what demo and tests need from the distribution (Docker, iptables, a C compiler)
 	@missing=""; \
 	command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || missing="$$missing docker.io"; \
 	command -v iptables >/dev/null || [ -x /usr/sbin/iptables ] || missing="$$missing iptables"; \
@@ -25,8 +26,9 @@ setup: ## install what demo and tests need from the distribution (Docker Engine,
 	if [ -n "$$missing" ]; then \
 		echo "setup: installing$$missing"; \
 		$(SUDO) apt-get -qq -o DPkg::Lock::Timeout=300 update && \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $$missing >/dev/null; \
-	fi
+		$(INSTALL) $$missing >/dev/null || exit 1; \
+	fi; \
+	command -v docker >/dev/null || { echo "setup: installing docker-cli"; $(INSTALL) docker-cli >/dev/null; } # a package of its own since Debian 13
 
 build: $(PROGRAMS) ## build the agent, the sandbox and its relay into build/
 
@@ -46,6 +48,7 @@ demo: setup build ## rent this machine for real, on the embedded sandbox (DEMO_O
 	@build/sandbox demo --agent build/distributed-agent
 
 test: setup build/frps ## run every test, with the race detector, on a private Docker Engine
+	@[ -z "$(SUDO)" ] || sudo -n true 2>/dev/null || { echo "test: the private Docker Engine needs root"; sudo -v; }
 	@echo "test: all packages with -race; a private Docker Engine runs in a network namespace of its own"
 	@FRPS="$(CURDIR)/build/frps" go test -race -timeout 12m ./...
 
@@ -66,7 +69,6 @@ cross: ## compile the agent for Windows and macOS
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -o build/linux-arm64/distributed-agent ./app
 
 bench: setup build ## measure speed and size against their goals
-	@command -v docker >/dev/null || { echo "bench: installing docker-cli"; $(SUDO) apt-get -qq install -y --no-install-recommends docker-cli >/dev/null; }
 	@go run ./sandbox/bench
 
 fuzz: ## fuzz everything that reads what others wrote, FUZZTIME (30s) a target
