@@ -319,6 +319,13 @@ func (w *world) sweep() {
 			w.t.Logf("the agent's log:\n%s", w.agent.log.String())
 		}
 	}
+	if shared.engine.Pid() == 0 { // the test ended between its end and its restart
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := shared.engine.Restart(ctx); err != nil {
+			w.t.Fatalf("starting the engine again: %v", err)
+		}
+	}
 	if err := shared.docker.removeAll(); err != nil {
 		w.t.Errorf("clearing the engine: %v", err)
 	}
