@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"math/big"
 	"slices"
@@ -15,6 +16,10 @@ const (
 	leastMemory = 6 << 20
 	leastCPUs   = 0.01
 )
+
+// unnamedDisk is what a rental takes of the offer whose order names no disk_limit: something will be
+// written, and orders that cost nothing would never end.
+const unnamedDisk = 10 << 30
 
 // admit says whether a new rental may be taken on: nil, or the refusal. It looks at the host, its
 // owner's limits and the order only.
@@ -35,7 +40,7 @@ func admit(host *Status, limits Limits, order rental.Spec, now time.Time) *proto
 	if refusal := admitGPUs(host, rentals, order); refusal != nil {
 		return refusal
 	}
-	if refusal := admitShares(unrented(host), order); refusal != nil {
+	if refusal := admitShares(host, order); refusal != nil {
 		return refusal
 	}
 	return admitPorts(rentals, order)
@@ -95,6 +100,8 @@ func exhausted(host *Status) string {
 		return "all offered CPUs are rented"
 	case left.MemoryBytes < leastMemory:
 		return "all offered RAM is rented"
+	case noDisk(host, left):
+		return "no disk space is left to rent out"
 	}
 	return ""
 }
@@ -124,9 +131,16 @@ func unrented(host *Status) shares {
 		}
 		left.CPUs -= r.Spec.CPUs
 		left.MemoryBytes -= r.Spec.MemoryBytes
-		left.DiskBytes -= r.Spec.DiskBytes
+		left.DiskBytes -= cmp.Or(r.Spec.DiskBytes, unnamedDisk)
 	}
 	return left
+}
+
+// noDisk says that no disk is left. One that could not be measured is not offered, and not guarded:
+// an engine in a virtual machine keeps its data where the host does not see it.
+func noDisk(host *Status, left shares) bool {
+	measured := host.Hardware != nil && host.Hardware.System.DiskAvailableGB != nil
+	return left.DiskBytes <= 0 && (measured || host.Offer.DiskGB > 0)
 }
 
 // admitPrice holds the owner's minimum, which is for GPUs: a rental without one is not bound by it.
@@ -164,16 +178,20 @@ func admitGPUs(host *Status, rentals []rental.Status, order rental.Spec) *protoc
 
 // admitShares compares what is asked with what is left. Shared memory needs no row of its own: it
 // is charged to the rental's RAM.
-func admitShares(left shares, order rental.Spec) *protocol.Error {
+func admitShares(host *Status, order rental.Spec) *protocol.Error {
 	const rounding = 1e-9 // of sums of decimal CPU shares
+	left := unrented(host)
 	if order.CPUs > left.CPUs+rounding {
 		return refuse(protocol.InsufficientResources, "cpu_cores: asked %g, free %g", order.CPUs, max(0, left.CPUs))
 	}
 	if order.MemoryBytes > left.MemoryBytes {
 		return refuse(protocol.InsufficientResources, "ram_limit: asked %s, free %s", mebibytes(order.MemoryBytes), mebibytes(left.MemoryBytes))
 	}
-	if order.DiskBytes > left.DiskBytes && order.DiskBytes > 0 {
+	if order.DiskBytes > 0 && order.DiskBytes > left.DiskBytes {
 		return refuse(protocol.InsufficientResources, "disk_limit: asked %s, free %s", mebibytes(order.DiskBytes), mebibytes(left.DiskBytes))
+	}
+	if noDisk(host, left) {
+		return refuse(protocol.InsufficientResources, "disk: asked no certain size, free %s", mebibytes(left.DiskBytes))
 	}
 	return nil
 }

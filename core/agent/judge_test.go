@@ -94,7 +94,20 @@ func TestJudge(t *testing.T) {
 		"more RAM than is left":     {ask(func(o *protocol.StartInstance) { o.RAMLimit = (29492-8192)<<20 + 1 }), protocol.InsufficientResources, "ram_limit: asked 21301 MiB, free 21300 MiB"},
 		"all disk that is left":     {ask(func(o *protocol.StartInstance) { o.DiskLimit = 300 << 30 }), "", ""},
 		"more disk than is left":    {ask(func(o *protocol.StartInstance) { o.DiskLimit = 301 << 30 }), protocol.InsufficientResources, "disk_limit: asked 308224 MiB, free 307200 MiB"},
-		"no disk asked, none left":  {host(func(h *Status) { h.Offer.DiskGB = 0 }), "", ""},
+		"no disk asked, none left":  {host(func(h *Status) { h.Offer.DiskGB = 100 }), protocol.InsufficientResources, "disk: asked no certain size, free 0 MiB"},
+		"no disk asked, none there": {host(func(h *Status) { h.Offer.DiskGB = 0 }), protocol.InsufficientResources, "disk"},
+		"no disk asked, a bit left": {host(func(h *Status) { h.Offer.DiskGB = 101 }), "", ""},
+		"disk of a rental that named none": {func(h *Status, _ *Limits, o *protocol.StartInstance) {
+			h.Rentals[0].Spec.DiskBytes = 0
+			o.DiskLimit = 391 << 30
+		}, protocol.InsufficientResources, "disk_limit: asked 400384 MiB, free 399360 MiB"},
+		"no disk asked, none measured": {host(func(h *Status) {
+			h.Offer.DiskGB, h.Hardware.System.DiskAvailableGB = 0, nil
+		}), "", ""},
+		"disk asked, none measured": {func(h *Status, _ *Limits, o *protocol.StartInstance) {
+			h.Offer.DiskGB, h.Hardware.System.DiskAvailableGB = 0, nil
+			o.DiskLimit = 1 << 30
+		}, protocol.InsufficientResources, "disk_limit"},
 		"shm inside RAM":            {ask(func(o *protocol.StartInstance) { o.ShmSize = 1 << 30 }), "", ""},
 		"shm more than RAM":         {ask(func(o *protocol.StartInstance) { o.ShmSize = 1<<30 + 1 }), protocol.InvalidRequest, "shm_size"},
 		"shm over the limit":        {func(_ *Status, l *Limits, o *protocol.StartInstance) { l.ShmBytes = 64 << 20; o.ShmSize = 1 << 30 }, protocol.InsufficientResources, "shm_size: asked 1024 MiB, this host allows 64 MiB"},
@@ -159,6 +172,8 @@ func TestAccepting(t *testing.T) {
 		"all GPUs":        {func(h *Status) { h.Rentals[0].Spec.GPUs = []rental.GPU{{Index: 0}, {Index: 1}} }, "all offered GPUs are rented"},
 		"all CPUs":        {func(h *Status) { h.Rentals[0].Spec.CPUs = 7 }, "all offered CPUs are rented"},
 		"all RAM":         {func(h *Status) { h.Rentals[0].Spec.MemoryBytes = 64 << 30 }, "all offered RAM is rented"},
+		"all disk":        {func(h *Status) { h.Rentals[0].Spec.DiskBytes = 400 << 30 }, "no disk space is left to rent out"},
+		"disk in a VM":    {func(h *Status) { h.Offer.DiskGB, h.Hardware.System.DiskAvailableGB = 0, nil }, ""},
 		"no GPUs offered": {func(h *Status) { h.Offer.GPUIndices = nil }, ""},
 	} {
 		h := aHost()

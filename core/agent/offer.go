@@ -14,7 +14,7 @@ import (
 var decimal = regexp.MustCompile(`^[0-9]{1,9}(\.[0-9]{1,9})?$`)
 
 // offerOf is the most this machine rents out: what the owner allows, as far as it is there. What
-// could not be measured is not offered.
+// could not be measured is not offered, but for a disk whose size the owner names.
 func offerOf(survey *hardware.Survey, own OfferLimits) protocol.Offer {
 	offer := protocol.Offer{GPUIndices: []int{}, MinPricePerGPUHour: own.MinPricePerGPUHour, Currency: own.Currency}
 	if survey == nil {
@@ -37,6 +37,8 @@ func offerOf(survey *hardware.Survey, own OfferLimits) protocol.Offer {
 	if n, total := system.DiskAvailableGB, system.DiskTotalGB; n != nil && total != nil {
 		reserve := max(20, *total/10)
 		offer.DiskGB = limit(own.DiskGB, *n, max(0, *n-reserve))
+	} else {
+		offer.DiskGB = own.DiskGB // it may be a virtual machine's, which its owner knows
 	}
 	return offer
 }

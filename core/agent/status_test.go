@@ -102,7 +102,7 @@ func TestWhyNoRentals(t *testing.T) {
 	connected := LinkHealth{Connected: true}
 	open := Status{
 		Node: Wish{State: protocol.Online}, Backend: connected, Hardware: new(testSurvey()), Engine: rental.EngineInfo{Available: true},
-		Offer: protocol.Offer{CPUCores: 1, RAMMB: 1024},
+		Offer: protocol.Offer{CPUCores: 1, RAMMB: 1024, DiskGB: 10},
 	}
 	for name, tc := range map[string]struct {
 		change       func(s *Status)
@@ -138,6 +138,7 @@ func TestOffer(t *testing.T) {
 	}{
 		"nothing known":   {nil, OfferLimits{}, protocol.Offer{GPUIndices: []int{}}},
 		"nothing told":    {&hardware.Survey{}, OfferLimits{CPUs: 4, RAMMB: 1}, protocol.Offer{GPUIndices: []int{}}},
+		"disk by word":    {&hardware.Survey{}, OfferLimits{DiskGB: 50}, protocol.Offer{GPUIndices: []int{}, DiskGB: 50}},
 		"two GPUs":        {new(testSurvey()), OfferLimits{}, protocol.Offer{GPUIndices: []int{0, 1}, CPUCores: 7, RAMMB: 29492, DiskGB: 400}},
 		"one GPU of two":  {new(testSurvey()), OfferLimits{GPUs: []int{1, 5}}, protocol.Offer{GPUIndices: []int{1}, CPUCores: 7, RAMMB: 29492, DiskGB: 400}},
 		"no GPU":          {new(testSurvey()), OfferLimits{GPUs: []int{}}, protocol.Offer{GPUIndices: []int{}, CPUCores: 7, RAMMB: 29492, DiskGB: 400}},
