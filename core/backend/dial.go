@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -23,13 +24,14 @@ import (
 
 // dialer makes connections to one backend.
 type dialer struct {
-	url       *url.URL
-	key       func() (secret.String, error)
-	userAgent string
-	tls       *tls.Config
-	proxy     func(*http.Request) (*url.URL, error)
-	connect   func(ctx context.Context, network, address string) (net.Conn, error)
-	times     timing
+	url        *url.URL
+	key        func() (secret.String, error)
+	userAgent  string
+	tls        *tls.Config
+	proxy      func(*http.Request) (*url.URL, error)
+	proxyRoots *x509.CertPool // who may sign a proxy's certificate; nil: the system's authorities
+	connect    func(ctx context.Context, network, address string) (net.Conn, error)
+	times      timing
 }
 
 var errWeakKey = errors.New("the certificate's RSA key is shorter than 2048 bits")
@@ -62,16 +64,22 @@ func (d *dialer) dial(ctx context.Context) (*websocket.Conn, error) {
 	if key.Empty() {
 		return nil, &setback{problem: "There is no host key to sign on with; sign in.", kind: keyless}
 	}
-	try := attempt{dialer: d, phase: connecting, limit: time.Now().Add(d.times.dial)}
+	proxy, err := d.route()
+	if err != nil {
+		return nil, err
+	}
+	try := attempt{dialer: d, proxy: proxy, phase: connecting, limit: time.Now().Add(d.times.dial)}
 	defer try.release()
 	socket := websocket.Dialer{
 		NetDialContext: func(dialing context.Context, network, address string) (net.Conn, error) {
 			return try.open(ctx, dialing, network, address)
 		},
-		Proxy:            d.proxy,
 		TLSClientConfig:  d.tls,
 		HandshakeTimeout: d.times.dial,
 		Subprotocols:     []string{protocol.Subprotocol},
+	}
+	if proxy != nil && proxy.Scheme == "socks5" {
+		socket.Proxy, try.proxy = http.ProxyURL(proxy), nil // the library knows the way, and opens it to the proxy
 	}
 	header := http.Header{"Authorization": {"Bearer " + key.Reveal()}, "User-Agent": {d.userAgent}}
 	conn, answer, err := socket.DialContext(httptrace.WithClientTrace(ctx, try.trace()), d.url.String(), header)
@@ -100,31 +108,67 @@ func (d *dialer) server() string {
 // attempt is one dial: it bounds each phase on its own and remembers how far it came.
 type attempt struct {
 	*dialer
+	proxy *url.URL // an HTTP proxy to go through, or nil
 	phase phase
 	limit time.Time // of all phases together
 	peer  string    // what was dialled
-	conn  net.Conn  // what carries the handshakes
+	conn  *bounded  // what carries the handshakes
 	leave func() bool
 }
 
-// open connects. Until release, the end of ctx closes the connection: the handshakes after it
-// know only deadlines. ctx is the caller's own, dialing ends with the dial.
+// open connects, through the proxy if there is one. Until release, the end of ctx closes the
+// connection: the handshakes after it know only deadlines. ctx is the caller's own, dialing ends with
+// the dial.
 func (a *attempt) open(ctx, dialing context.Context, network, address string) (net.Conn, error) {
 	a.peer = address
+	if a.proxy != nil {
+		a.peer = proxyAddress(a.proxy)
+	}
 	dialing, cancel := context.WithTimeout(dialing, a.times.connect)
 	defer cancel()
-	conn, err := a.connect(dialing, network, address)
+	conn, err := a.connect(dialing, network, a.peer)
 	if err != nil {
 		return nil, err
 	}
-	a.conn, a.leave = conn, context.AfterFunc(ctx, func() { _ = conn.Close() })
-	return conn, nil
+	a.conn, a.leave = &bounded{conn, maxHandshake}, context.AfterFunc(ctx, func() { _ = conn.Close() })
+	if a.proxy == nil {
+		return a.conn, nil
+	}
+	way, err := a.through(dialing, a.conn, a.proxy, address)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return way, nil
 }
 
 func (a *attempt) release() {
 	if a.leave != nil {
 		a.leave()
+		a.conn.left = math.MaxInt64
 	}
+}
+
+// maxHandshake bounds all that is read until the WebSocket is open: the libraries that read headers
+// have no bound of their own.
+const maxHandshake = 256 << 10
+
+var errLongHandshake = errors.New("the answer is too long")
+
+// bounded is a connection that gives no more than what is left.
+type bounded struct {
+	net.Conn
+	left int64
+}
+
+// Read implements io.Reader.
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errLongHandshake
+	}
+	n, err := b.Conn.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
 }
 
 // trace follows the phases that come after connecting.

