@@ -31,6 +31,10 @@ type loop struct {
 	unwritable string    // why the state directory cannot be written; "" while it can
 	rewriteAt  time.Time // when that is tried again
 
+	resurveyAt time.Time     // when GPUs that did not answer are looked for again
+	resurveyIn time.Duration // the pause before that
+	resurvey   bool          // it is time, though the engine is the same
+
 	survey   *hardware.Survey
 	surveyed engineLife // the engine the last survey was made with
 	engineUp chan struct{}
@@ -121,6 +125,7 @@ func (l *loop) settle() {
 	now := time.Now()
 	l.keepWishes(now)
 	l.rewrite(now)
+	l.lookForGPUs(now)
 	if l.stale {
 		l.stale = false
 		l.board.publish(l.picture(now))
@@ -196,7 +201,7 @@ func (l *loop) postNode() {
 // nextDeadline is when the loop has to look again though nothing has happened.
 func (l *loop) nextDeadline(now time.Time) time.Time {
 	const never = 365 * 24 * time.Hour
-	deadlines := []time.Time{l.memory.Owner.Until, l.memory.Owner.EndAt, l.memory.Backend.EndAt, l.leaveBy, l.rewriteAt}
+	deadlines := []time.Time{l.memory.Owner.Until, l.memory.Owner.EndAt, l.memory.Backend.EndAt, l.leaveBy, l.rewriteAt, l.resurveyAt}
 	if !l.introduced {
 		deadlines = append(deadlines, l.began.Add(patience))
 	}

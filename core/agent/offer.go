@@ -21,6 +21,9 @@ func offerOf(survey *hardware.Survey, own OfferLimits) protocol.Offer {
 		return offer
 	}
 	for _, gpu := range survey.GPUs {
+		if silent(survey) {
+			break // no container could get one
+		}
 		if own.GPUs == nil || slices.Contains(own.GPUs, gpu.Index) {
 			offer.GPUIndices = append(offer.GPUIndices, gpu.Index)
 		}
