@@ -329,6 +329,40 @@ func TestUnconfirmedEndsAreForgotten(t *testing.T) {
 	})
 }
 
+// crowded is a book with so many records more than it really has.
+type crowded struct {
+	Rentals
+	more int
+}
+
+func (c crowded) Known() int { return c.Rentals.Known() + c.more }
+
+// Orders that can only fail, however many, fill neither the disk nor the picture.
+func TestRecordsAreBounded(t *testing.T) {
+	onRig(t, func(t *testing.T, m *rig) {
+		const room = mostEnded + 20
+		m.parts = func(p *Parts) { p.Rentals = crowded{p.Rentals, mostRecords - room} }
+		s := m.boot()
+		s.mustOK(order("r-0"))
+		failing := func(id string) *protocol.StartInstance {
+			return with(order(id), func(o *protocol.StartInstance) { o.Image, o.PortMapping = "docker.io/no/such:1", nil })
+		}
+		for i := 1; i < room; i++ {
+			s.mustOK(failing(fmt.Sprintf("r-%d", i)))
+		}
+		message := s.mustRefuse(protocol.InsufficientResources, failing("r-more"))
+		if !strings.HasPrefix(message, "rentals: this host remembers 5000 ") {
+			t.Errorf("refused with %q", message)
+		}
+		s.mustOK(failing("r-1")) // known
+		rentals := s.Status().Rentals
+		if len(rentals) != 1+mostEnded || rentals[0].ID != "r-0" || rentals[mostEnded].ID != rental.ID(fmt.Sprintf("r-%d", room-1)) {
+			t.Errorf("%d rentals in the picture, from %s to %s", len(rentals), rentals[0].ID, rentals[len(rentals)-1].ID)
+		}
+		s.leave()
+	})
+}
+
 func TestEveryMessageIsAnsweredOnce(t *testing.T) {
 	onRig(t, func(t *testing.T, m *rig) {
 		s := m.boot()

@@ -154,7 +154,7 @@ func (l *loop) picture(now time.Time) *Status {
 		Hardware:   l.survey,
 		Network:    l.memory.Network,
 		Offer:      l.offer,
-		Rentals:    append([]rental.Status{}, l.rentals...),
+		Rentals:    append([]rental.Status{}, told(l.rentals)...),
 		Ended:      recent(l.ended, now),
 		Earnings:   l.memory.Earned,
 		Notices:    append([]Notice{}, l.notices...),

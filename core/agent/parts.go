@@ -36,6 +36,8 @@ type Rentals interface {
 	// Ended are the settled rentals that have ended since, oldest first.
 	Ended(since time.Time) []rental.Status
 	Lookup(id rental.ID) (rental.Status, bool)
+	// Known counts the rentals there is a record of, settled ones too.
+	Known() int
 }
 
 // Engine is what the agent asks of the container engine beyond what rentals need.

@@ -21,6 +21,9 @@ func (l *loop) startRental(order *protocol.StartInstance, answer func(error)) {
 			known = &s
 		}
 		spec, refusal := judge(l.host(), l.options.Limits, order, known, time.Now())
+		if refusal == nil && known == nil {
+			refusal = l.admitRecord()
+		}
 		if refusal != nil {
 			l.log.Info("order refused", "rental", shown(order.RentalID, 80), "code", refusal.Code, "reason", refusal.Message)
 			answer(refusal)
@@ -60,13 +63,24 @@ func judge(host *Status, limits Limits, order *protocol.StartInstance, known *re
 	return spec, refusal
 }
 
+// mostRecords is how many rentals are remembered at most, ended ones too: a host that is sent one
+// order after the other that can only fail does not fill its disk and its memory with them.
+const mostRecords = 5000
+
+func (l *loop) admitRecord() *protocol.Error {
+	if l.parts.Rentals.Known()+len(l.pending) < mostRecords {
+		return nil
+	}
+	return refuse(protocol.InsufficientResources, "rentals: this host remembers %d of the last days at most and 0 are free; confirm ends with status_received and try again later", mostRecords)
+}
+
 // host is the picture that counts for a new order: what was admitted a moment ago has its place.
 func (l *loop) host() *Status {
 	s := *l.board.latest.Load()
 	if l.stale {
 		s = *l.picture(time.Now())
 	}
-	s.Rentals = slices.Concat(l.rentals, l.pending)
+	s.Rentals = slices.Concat(told(l.rentals), l.pending)
 	return &s
 }
 
@@ -80,7 +94,10 @@ func (l *loop) admitted(spec rental.Spec) {
 
 // merge takes a status into the picture, unless a newer one is there.
 func (l *loop) merge(s rental.Status) {
-	at := slices.IndexFunc(l.rentals, func(known rental.Status) bool { return known.ID == s.ID })
+	l.mergeAt(slices.IndexFunc(l.rentals, func(known rental.Status) bool { return known.ID == s.ID }), s)
+}
+
+func (l *loop) mergeAt(at int, s rental.Status) {
 	switch {
 	case at < 0:
 		l.rentals = append(l.rentals, s)
@@ -158,12 +175,20 @@ func (l *loop) tellAll() {
 
 // reconcile follows the book: an end that nobody has settled for days is given up there.
 func (l *loop) reconcile(book []rental.Status) {
-	for _, s := range book {
-		l.merge(s)
+	at := make(map[rental.ID]int, len(l.rentals))
+	for i := range l.rentals {
+		at[l.rentals[i].ID] = i
 	}
-	l.over(func(s rental.Status) bool {
-		return s.State.Final() && !slices.ContainsFunc(book, func(b rental.Status) bool { return b.ID == s.ID })
-	})
+	kept := make(map[rental.ID]bool, len(book))
+	for _, s := range book {
+		kept[s.ID] = true
+		i, known := at[s.ID]
+		if !known {
+			i = -1
+		}
+		l.mergeAt(i, s)
+	}
+	l.over(func(s rental.Status) bool { return s.State.Final() && !kept[s.ID] })
 }
 
 // What has ended is shown to the host's owner for a while: so long, and so many at most.

@@ -27,11 +27,11 @@ func registration(s *Status) protocol.Register {
 	}
 }
 
-// mostEnded is how many rentals that have ended a register names. A frame has its bound, and a backend
-// that confirms no end would otherwise lock this host out with the orders it has given.
+// mostEnded is how many rentals that have ended a picture, and so a register, names. A frame has its
+// bound, and a backend that confirms no end would otherwise lock this host out with the orders it has given.
 const mostEnded = 100
 
-// told are the rentals for a register: all that live and, of those that have ended, the newest. The
+// told are the rentals for a picture: all that live and, of those that have ended, the newest. The
 // others reach the backend in statuses of their own.
 func told(rentals []rental.Status) []rental.Status {
 	surplus := -mostEnded

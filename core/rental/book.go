@@ -191,6 +191,13 @@ func (b *Book) Ended(since time.Time) []Status {
 	return ended
 }
 
+// Known counts the rentals there is a record of, settled ones too.
+func (b *Book) Known() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.known)
+}
+
 // Lookup returns the latest status of a rental, also of one that is settled but still remembered.
 func (b *Book) Lookup(id ID) (Status, bool) {
 	l, ok := b.find(id)
