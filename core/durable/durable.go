@@ -13,7 +13,9 @@ import (
 const Suffix = ".new"
 
 // Replace puts content in place of the file name in root, readable by its owner alone, and returns
-// once it is on the medium. What is at name already, a link too, is replaced and not followed.
+// once it is on the medium. What is at name already, a link too, is replaced and not followed. After an
+// error the old content is there, or the new one, which a power cut may still undo: the last step, making
+// the rename last, can fail too.
 func Replace(root *os.Root, name string, content []byte) error {
 	fresh := name + Suffix
 	// A leftover goes first: an existing file would keep its mode, a link would lead elsewhere.
@@ -24,7 +26,7 @@ func Replace(root *os.Root, name string, content []byte) error {
 		return err
 	}
 	if err := root.Rename(fresh, name); err != nil {
-		return err
+		return errors.Join(err, root.Remove(fresh)) // it may hold secrets
 	}
 	return syncDirectory(root)
 }

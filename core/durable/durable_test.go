@@ -82,3 +82,16 @@ func TestReplaceKeepsTheOldFileWhenItFails(t *testing.T) {
 		t.Errorf("got %q, %v; want the old content", got, err)
 	}
 }
+
+func TestReplaceLeavesNothingBehindWhenItFails(t *testing.T) {
+	dir, root := open(t)
+	if err := root.MkdirAll("state/in-the-way", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.Replace(root, "state", []byte("secret")); err == nil {
+		t.Error("a directory was replaced")
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
