@@ -86,6 +86,29 @@ func TestSameOrderTwice(t *testing.T) {
 	})
 }
 
+// What its owner has narrowed since does not change what a known order says.
+func TestSameOrderAfterLimitsAreNarrowed(t *testing.T) {
+	onRig(t, func(t *testing.T, m *rig) {
+		m.opts.Limits.AllowLoopbackRegistry = true
+		start := with(order("r-1"), func(o *protocol.StartInstance) {
+			o.Image, o.ShmSize = "localhost:5000/a", 1<<30
+			o.PortMapping[protocol.PortKey{Port: 80, Protocol: "tcp"}] = 10080
+		})
+		s := m.boot()
+		s.mustOK(start)
+		s.leave()
+		m.opts.Limits = Limits{Rentals: 1, Pids: 1, Ports: 1, ShmBytes: 1}
+		again := m.boot()
+		again.mustOK(start)
+		again.mustRefuse(protocol.Conflict, with(order("r-1"), func(o *protocol.StartInstance) {
+			for port := range uint16(40) {
+				o.PortMapping[protocol.PortKey{Port: 100 + port, Protocol: "tcp"}] = 10100 + port
+			}
+		}))
+		again.leave()
+	})
+}
+
 // A GPU rental that is known stays known when its GPU is gone.
 func TestSameOrderAfterGPUIsGone(t *testing.T) {
 	onRig(t, func(t *testing.T, m *rig) {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -47,11 +48,12 @@ func (l *loop) startRental(order *protocol.StartInstance, answer func(error)) {
 }
 
 // judge says what exactly was ordered, or why it is refused. An order that is known is read as it
-// was then, and is neither refused for want of room it already has, nor for a pause since.
+// was then, whatever the owner's limits are now, and is neither refused for want of room it already
+// has, nor for a pause since: whether it is the same order, the book decides.
 func judge(host *Status, limits Limits, order *protocol.StartInstance, known *rental.Status, now time.Time) (rental.Spec, *protocol.Error) {
 	if known != nil {
-		limits.Pids = known.Spec.PidsLimit
-		return readOrder(order, append(slices.Clone(known.Spec.GPUs), gpusOf(host)...), limits)
+		then := Limits{Pids: known.Spec.PidsLimit, Ports: math.MaxUint16, AllowLoopbackRegistry: true}
+		return readOrder(order, append(slices.Clone(known.Spec.GPUs), gpusOf(host)...), then)
 	}
 	if refusal := closed(host); refusal != nil {
 		return rental.Spec{}, refusal
