@@ -10,7 +10,7 @@ import (
 type gpuDriver interface {
 	survey() gpuSurvey
 	// read answers in the order of uuids; what is not known of a GPU is not known in its reading.
-	// It reports false when no GPU answered.
+	// It reports false when no GPU answered, nor will.
 	read(uuids []string) ([]gpuReading, bool)
 	close()
 }
@@ -76,7 +76,8 @@ func (x *value[T]) pointer() *T {
 	return &x.v
 }
 
-// surveyGPUs opens a session for itself, so that it works with or without a Meter.
+// surveyGPUs opens a session for itself, so that it works with or without a Meter. It waits behind
+// a reading that was given up: that may be slow rather than hang, and a GPU not seen is not offered.
 func surveyGPUs(ctx context.Context, o Options) gpuSurvey {
 	s, answered := ask(ctx, surveyGPUsWithin, func() gpuSurvey {
 		driver, err := openDriver(o)
@@ -139,7 +140,7 @@ type gpuSession struct {
 // read is nil when the driver cannot be reached or does not answer in time; then uuids is still
 // in use, and must never change.
 func (g *gpuSession) read(uuids []string) []gpuReading {
-	if len(uuids) == 0 {
+	if len(uuids) == 0 || driverTurn.hanging() {
 		return nil
 	}
 	readings, _ := ask(context.Background(), readGPUsWithin, func() []gpuReading {
@@ -174,6 +175,9 @@ func (g *gpuSession) open() bool {
 }
 
 func (g *gpuSession) close() {
+	if driverTurn.hanging() {
+		return
+	}
 	ask(context.Background(), readGPUsWithin, func() struct{} {
 		if g.driver != nil {
 			g.driver.close()

@@ -3,6 +3,7 @@
 package hardware
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -274,9 +275,17 @@ func TestHangingDriver(t *testing.T) {
 		m.forget()
 		m.Sample()
 	}
-	survey := Take(t.Context(), o)
 	if took := time.Since(start); took > readGPUsWithin {
-		t.Errorf("later samples and a survey took %v together, want no more waiting", took)
+		t.Errorf("later samples took %v together, want no more waiting", took)
+	}
+	impatient, cancel := context.WithTimeout(t.Context(), readGPUsWithin/2)
+	defer cancel()
+	survey := Take(impatient, o)
+	if impatient.Err() == nil {
+		t.Error("the survey has given up, want it to wait for as long as it may")
+	}
+	if took := time.Since(start); took > 2*readGPUsWithin {
+		t.Errorf("later samples and a survey took %v together, want about %v", took, readGPUsWithin/2)
 	}
 	if gaps := gpuGaps(survey); len(gaps) != 1 || gaps[0].Code != "driver_hangs" {
 		t.Errorf("gaps %+v, want driver_hangs", gaps)
@@ -284,6 +293,9 @@ func TestHangingDriver(t *testing.T) {
 
 	if err := os.Remove(filepath.Join(s.directory, "hang")); err != nil {
 		t.Fatal(err)
+	}
+	if survey := Take(t.Context(), o); len(survey.GPUs) != 1 {
+		t.Errorf("the driver answers again: survey %s, want one GPU", asJSON(t, survey))
 	}
 	for deadline := time.Now().Add(10 * time.Second); sample.GPUTempC[0] == nil; sample = m.Sample() {
 		if time.Now().After(deadline) {

@@ -12,16 +12,29 @@ import (
 )
 
 // smiDriver is the gpuDriver on NVIDIA's command-line program, for where the library cannot be
-// loaded. A start of it costs up to half a second, so that an answer is used for a while.
+// loaded. A start of it costs up to half a second, and seconds where the driver is loaded for each,
+// so that an answer is used for a while.
 type smiDriver struct {
 	program string // absolute
-	answer  map[string]gpuReading
-	asked   time.Time
+	latest  smiAnswer
+	coming  chan smiAnswer // nil while the program does not run
+}
+
+// smiAnswer is what the program said of all GPUs, by UUID.
+type smiAnswer struct {
+	readings map[string]gpuReading
+	at       time.Time
 }
 
 const (
 	smiAnswersWithin = 5 * time.Second
 	smiAnswerKeeps   = 5 * time.Second
+
+	// smiReadingWaits is less than readGPUsWithin: a slow program is no driver that hangs.
+	smiReadingWaits = readGPUsWithin * 9 / 10
+	// smiAnswerServes bounds the age of an answer while the next one is late. Heartbeats are up to
+	// a minute apart, and one tells what came just after the last.
+	smiAnswerServes = time.Minute + smiAnswersWithin
 )
 
 // findSMI finds the program on the search path, but not in the working directory.
@@ -85,15 +98,37 @@ func (d *smiDriver) cudaVersion() *string {
 }
 
 func (d *smiDriver) read(uuids []string) (readings []gpuReading, answered bool) {
-	if d.asked.IsZero() || time.Since(d.asked) >= smiAnswerKeeps {
-		d.asked = time.Now()
-		d.answer = d.readAll()
-	}
+	d.refresh()
 	readings = make([]gpuReading, len(uuids))
-	for i, uuid := range uuids {
-		readings[i] = d.answer[uuid]
+	if time.Since(d.latest.at) < smiAnswerServes {
+		for i, uuid := range uuids {
+			readings[i] = d.latest.readings[uuid]
+		}
 	}
-	return readings, len(d.answer) > 0
+	return readings, d.coming != nil || len(d.latest.readings) > 0
+}
+
+// refresh starts the program where its latest answer is old, and gives it a moment. What comes
+// later is for the next reading.
+func (d *smiDriver) refresh() {
+	select {
+	case d.latest = <-d.coming:
+		d.coming = nil
+	default:
+	}
+	if d.coming != nil || time.Since(d.latest.at) < smiAnswerKeeps {
+		return
+	}
+	coming := make(chan smiAnswer, 1)
+	go func() {
+		readings := d.readAll()
+		coming <- smiAnswer{readings, time.Now()}
+	}()
+	select {
+	case d.latest = <-coming:
+	case <-time.After(smiReadingWaits):
+		d.coming = coming
+	}
 }
 
 func (d *smiDriver) readAll() map[string]gpuReading {

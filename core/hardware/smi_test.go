@@ -5,6 +5,7 @@ package hardware
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,10 +13,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 )
 
 // standIn puts a stand-in for nvidia-smi on the search path, the only program there. It answers
-// with the files of the directory given back, and notes there how it was called.
+// with the files of the directory given back, and notes there how it was called. Readings wait for
+// a line from the pipe "slow", if there is one.
 func standIn(t *testing.T, answers map[string]string) (driver *smiDriver, directory string) {
 	t.Helper()
 	directory = t.TempDir()
@@ -27,6 +30,7 @@ case "$*" in
 *temperature*) answer=readings ;;
 *) answer=report ;;
 esac
+[ $answer = readings ] && [ -p DIRECTORY/slow ] && read -r line <DIRECTORY/slow
 [ -r DIRECTORY/$answer ] || { echo "Field \"compute_cap\" is not a valid field to query."; exit 2; }
 while read -r line; do echo "$line"; done <DIRECTORY/$answer
 `, "DIRECTORY", directory)
@@ -163,6 +167,76 @@ func TestSMIStartsAtMostEveryFiveSeconds(t *testing.T) {
 	})
 	if got := calls(t, directory); len(got) != 2 {
 		t.Errorf("started %d times in 10 s, want 2: %q", len(got), got)
+	}
+}
+
+// A program slower than a sample may wait is no driver that hangs: its answer is for the next sample,
+// and serves until there is a newer one.
+func TestSlowSMI(t *testing.T) {
+	if library, err := openNVML(""); err == nil {
+		library.close()
+		t.Skip("this machine has NVIDIA's library")
+	}
+	driver, directory := standIn(t, map[string]string{"full": smiFull, "report": smiReport, "readings": smiReadings})
+	slow := filepath.Join(directory, "slow")
+	if err := unix.Mkfifo(slow, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pipe, err := os.OpenFile(slow, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	answers := func() {
+		t.Helper()
+		if _, err := pipe.WriteString("\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := NewMeter(Options{})
+	m.swap(openSystem(m.options))
+	m.gpus.driver = driver
+	defer func() {
+		m.swap(nil).close()
+		m.gpus.close()
+	}()
+	m.Use(Survey{GPUs: []GPU{{UUID: "GPU-2"}, {UUID: "GPU-1"}}, System: System{DiskPath: "/"}})
+	temperatures := func() []*float64 {
+		m.forget()
+		return m.Sample().GPUTempC
+	}
+	age := func(by time.Duration) { driver.latest.at = driver.latest.at.Add(-by) } // nobody reads meanwhile
+
+	if diff := cmp.Diff([]*float64{nil, nil}, temperatures()); diff != "" {
+		t.Errorf("no answer yet (-want +got):\n%s", diff)
+	}
+	if survey := Take(t.Context(), Options{}); len(survey.GPUs) != 2 {
+		t.Errorf("a survey meanwhile: %s, want two GPUs", asJSON(t, survey))
+	}
+	answers()
+	want := []*float64{new(35.0), new(61.0)}
+	got := temperatures()
+	for deadline := time.Now().Add(10 * time.Second); got[0] == nil; got = temperatures() {
+		if time.Now().After(deadline) {
+			t.Fatal("the program has answered, but no sample tells")
+		}
+		runtime.Gosched()
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("answered late (-want +got):\n%s", diff)
+	}
+
+	age(smiAnswerKeeps)
+	if diff := cmp.Diff(want, temperatures()); diff != "" {
+		t.Errorf("the next answer is late (-want +got):\n%s", diff)
+	}
+	age(smiAnswerServes)
+	if diff := cmp.Diff([]*float64{nil, nil}, temperatures()); diff != "" {
+		t.Errorf("the last answer is too old (-want +got):\n%s", diff)
+	}
+	answers()
+	if got := calls(t, directory); len(got) != 4 { // two of the survey
+		t.Errorf("started %d times, want 4: %q", len(got), got)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 
 // driverTurn is held by the one who talks to the GPUs' driver. It is a variable of the package
 // because the driver's library is one for the whole process, keeps its state in variables of its
-// own, and cannot be interrupted: a call that hangs, hangs. Nobody queues behind such a call.
+// own, and cannot be interrupted: a call that hangs, hangs.
 var driverTurn = turn{held: make(chan struct{}, 1)}
 
 type turn struct {
@@ -19,12 +19,10 @@ type turn struct {
 }
 
 // ask puts a question to the GPUs' driver and waits for its answer, but not longer than within or
-// ctx. A question not answered in time goes on alone; until it ends, no other is asked.
+// ctx. A question not answered in time goes on alone; until it ends, others wait for their turn. Who
+// may not wait, looks at hanging first.
 func ask[T any](ctx context.Context, within time.Duration, question func() T) (answer T, answered bool) {
 	t := &driverTurn
-	if t.hanging() {
-		return answer, false
-	}
 	late := time.NewTimer(within)
 	defer late.Stop()
 	select {
