@@ -44,6 +44,8 @@ func linkProblems(link LinkHealth) []Problem {
 		return []Problem{{"key_used_twice", link.Problem, "Stop the other agent, or give each of the two a host key of its own; this one signs on again from time to time."}}
 	case !link.Connected && link.Problem != "":
 		return []Problem{{"backend_unreachable", link.Problem, "The agent keeps trying; rentals run on meanwhile."}}
+	case link.Problem != "":
+		return []Problem{{"registration_unusable", link.Problem, "Update the agent, or tell the backend's operator."}}
 	}
 	return nil
 }
@@ -76,6 +78,6 @@ func memoryProblem(err error) Problem {
 	return Problem{
 		Code:    "state_not_kept",
 		Message: fmt.Sprintf("What this agent should remember could not be read: %v.", err),
-		Fix:     "Nothing is lost but a pause and the last known relay: pause again if you wish. The agent writes the file anew.",
+		Fix:     "The node is paused, because you may have paused it before: run distributed-agent resume when it may take rentals. Rentals that are there run on.",
 	}
 }

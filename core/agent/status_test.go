@@ -64,6 +64,7 @@ func TestProblems(t *testing.T) {
 		"starting":       {func(s *Status) { *s = Status{} }, "", ""},
 		"backend down":   {func(s *Status) { s.Backend = LinkHealth{Problem: "The backend does not answer."} }, "backend_unreachable", "The backend does not answer."},
 		"key refused":    {func(s *Status) { s.Backend = LinkHealth{NeedsSignIn: true} }, "sign_in_needed", "The backend no longer accepts this host's key."},
+		"bad registered": {func(s *Status) { s.Backend = LinkHealth{Connected: true, Problem: "The answer is of no use."} }, "registration_unusable", "The answer is of no use."},
 		"key used twice": {func(s *Status) { s.Backend = LinkHealth{Replaced: true, Problem: "Another agent has signed on."} }, "key_used_twice", "Another agent has signed on."},
 		"disk full":      {func(s *Status) { s.Unwritable = "no space left" }, "state_not_kept", "The agent's state directory is full or cannot be written: no space left."},
 		"no Docker":      {func(s *Status) { s.Engine = rental.EngineInfo{Problem: "Docker is not running."} }, "docker_unavailable", "Docker is not running."},

@@ -87,6 +87,41 @@ func TestReregister(t *testing.T) {
 	}
 }
 
+// TestRefusedRegistered: the host is told of an answer to register that cannot be used, until there is
+// one that can.
+func TestRefusedRegistered(t *testing.T) {
+	handler, accepted := peers(t)
+	link := newLink(t, serveTLS(t, handler)).start()
+	peer := <-accepted
+	defer peer.Close()
+	_, id := until[*protocol.Register](peer)
+	peer.raw(fmt.Sprintf(`{"event":"registered","id":%q,"data":{"node_id":"n","heartbeat_interval_s":90}}`, id))
+	h := link.await(func(h protocol.LinkHealth) bool { return h.Problem != "" })
+	if !h.Connected || h.Registered || !strings.Contains(h.Problem, "(heartbeat_interval_s: takes a whole number from 1 to 60, got 90)") {
+		t.Errorf("health is %+v", h)
+	}
+	peer.raw(fmt.Sprintf(`{"event":"registered","id":%q,"data":{"node_id":"n","earnings":{"today":1.5}}}`, id))
+	if in := <-link.Commands(); in.Data.(*protocol.Registered).NodeID != "n" {
+		t.Errorf("handed on %s", object(in))
+	}
+	if h := link.Health(); !h.Registered || h.Problem != "" {
+		t.Errorf("health is %+v", h)
+	}
+}
+
+// TestEarningsLeftOut: of a part that was left out there is a line in the log.
+func TestEarningsLeftOut(t *testing.T) {
+	handler, accepted := peers(t)
+	link := newLink(t, serveTLS(t, handler)).start()
+	peer := <-accepted
+	defer peer.Close()
+	peer.raw(`{"event":"registered","data":{"node_id":"n","earnings":{"today":1.5}}}`)
+	<-link.Commands()
+	if log := link.log.String(); !strings.Contains(log, "earnings.today: takes a decimal number") {
+		t.Errorf("the log says\n%s", log)
+	}
+}
+
 // TestSeedOnlyBackend: a backend that selects no subprotocol, never answers register and sends no
 // ids is served like any other.
 func TestSeedOnlyBackend(t *testing.T) {

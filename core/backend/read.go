@@ -61,11 +61,14 @@ func (s *session) receive(alive context.Context, leaving <-chan struct{}, frame 
 		s.refuse(refusal)
 		return
 	}
+	if in.Dropped != nil {
+		s.complain("the backend sent a part that is left out", in.Data.Event(), in.Dropped)
+	}
 	switch message := in.Data.(type) {
 	case *protocol.Registered:
 		in.ID = "" // that of our own register: it wants no answer
 		s.registered.CompareAndSwap(0, max(1, int64(time.Since(s.opened))))
-		s.link.note(s.talk.changed, func(h *protocol.LinkHealth) { h.Registered = true })
+		s.link.note(s.talk.changed, func(h *protocol.LinkHealth) { h.Registered, h.Problem = true, "" })
 	case *protocol.StatusReceived:
 		s.link.out.settle(message.RentalID, message.Sequence)
 	}
@@ -75,18 +78,28 @@ func (s *session) receive(alive context.Context, leaving <-chan struct{}, frame 
 	s.hand(alive, leaving, in)
 }
 
-// refuse answers a frame that was not understood, if it can be answered.
+// refuse answers a frame that was not understood, if it can be answered. The host is told of a refused
+// registered: its terms are not in force.
 func (s *session) refuse(refusal *protocol.DecodeError) {
+	if refusal.Event == (protocol.Registered{}).Event() {
+		problem := "The backend's answer to this host's registration is of no use (" + clean(refusal.Err.Message) + ")."
+		s.link.note(s.talk.changed, func(h *protocol.LinkHealth) { h.Problem = problem })
+	}
 	if refusal.ID == "" || strings.HasPrefix(refusal.ID, s.registerPrefix) {
-		if dropped, now := s.complaints.allow(time.Now()); now {
-			s.link.log.Warn("the backend sent what cannot be answered", "event", refusal.Event, "problem", refusal.Err.Message, "dropped_before", dropped)
-		}
+		s.complain("the backend sent what cannot be answered", refusal.Event, refusal.Err)
 		return
 	}
 	if s.repeated(refusal.ID) {
 		return
 	}
 	s.link.Answer(protocol.Incoming{ID: refusal.ID, Connection: s.number}, protocol.CommandResult{Error: refusal.Err})
+}
+
+// complain logs what is wrong with a frame, unless there was a complaint just now.
+func (s *session) complain(about, event string, problem *protocol.Error) {
+	if dropped, now := s.complaints.allow(time.Now()); now {
+		s.link.log.Warn(about, "event", event, "problem", problem.Message, "dropped_before", dropped)
+	}
 }
 
 // repeated reports whether a command with that id is known on this connection. If it has been

@@ -20,6 +20,8 @@ type Incoming struct {
 	// Connection numbers the connection it came over. Ids are unique on one only, so the answer
 	// belongs there and nowhere else.
 	Connection uint64
+	// Dropped is what was wrong with a part that Data goes without; nil: nothing.
+	Dropped *Error
 }
 
 // DecodeError says why a frame was refused. ID is that of the frame where it could be read, so
@@ -75,7 +77,11 @@ func decode(frame []byte, messages func(event string) reader) (Incoming, error) 
 	if data.fault != nil {
 		return refuse(id, event, data.fault)
 	}
-	return Incoming{ID: id, Data: m}, nil
+	in := Incoming{ID: id, Data: m}
+	if f := data.dropped; f != nil {
+		in.Dropped = &Error{Code: f.code, Message: f.Error()}
+	}
+	return in, nil
 }
 
 func refuse(id, event string, f *fault) (Incoming, error) {

@@ -42,7 +42,7 @@ func readRegistered(o *object) Message {
 		HeartbeatIntervalS: getOr(o, "heartbeat_interval_s", whole(1, 60), 5),
 		Relay:              getPtr(o, "relay", nested(readRelay)),
 		ServerTime:         get(o, "server_time", instant()),
-		Earnings:           getPtr(o, "earnings", nested(readEarnings)),
+		Earnings:           spare(o, "earnings", nested(readEarnings)), // a day's wrong sum must not cost the node its name
 	}
 }
 

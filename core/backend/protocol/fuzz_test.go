@@ -52,6 +52,7 @@ func checkDecoder(t *testing.T, frame []byte, decode func([]byte) (Incoming, err
 		canonical(t, result)
 		canonical(t, back.Data.(*CommandResult))
 	}
+	in.Dropped = nil // it was not encoded
 	if !reflect.DeepEqual(in, back) {
 		t.Fatalf("first %#v\nthen  %#v\nframe %s", in.Data, back.Data, again)
 	}

@@ -9,7 +9,7 @@ type LinkHealth struct {
 	Registered  bool      `json:"registered"` // the backend has answered register on this connection
 	NeedsSignIn bool      `json:"needs_sign_in"`
 	Replaced    bool      `json:"replaced,omitempty"` // another agent has signed on with this host's key
-	Problem     string    `json:"problem,omitempty"`  // one sentence while not connected
+	Problem     string    `json:"problem,omitempty"`  // one sentence: why there is no connection, or why the backend's answer to register is of no use
 	Since       time.Time `json:"since,omitzero"`
 	NextTry     time.Time `json:"next_try,omitzero"`
 }

@@ -42,10 +42,11 @@ func (f *fault) orAt(path string) *fault {
 
 // object is a JSON object being read field by field. The first fault found stays.
 type object struct {
-	names  []string // in the order of the text
-	fields map[string]json.RawMessage
-	known  map[string]bool // asked for by whoever reads
-	fault  *fault
+	names   []string // in the order of the text
+	fields  map[string]json.RawMessage
+	known   map[string]bool // asked for by whoever reads
+	fault   *fault
+	dropped *fault // of a field that can be done without
 }
 
 // readObject splits a valid JSON value that must be an object without repeated names: which of
@@ -141,6 +142,20 @@ func getPtr[T any](o *object, name string, s shape[T]) *T {
 		return &value
 	}
 	return nil
+}
+
+// spare reads an optional field that the rest can do without: a malformed one is left out.
+func spare[T any](o *object, name string, s shape[T]) *T {
+	raw, ok := o.take(name)
+	if !ok {
+		return nil
+	}
+	value, f := s(raw)
+	if f != nil {
+		o.dropped = f.under(name)
+		return nil
+	}
+	return &value
 }
 
 // need reads a required field.

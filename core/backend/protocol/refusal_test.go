@@ -225,6 +225,7 @@ var refusals = []struct {
 	{"heartbeat 0", message("registered", `{"node_id":"n","heartbeat_interval_s":0}`), InvalidRequest, "heartbeat_interval_s: takes a whole number from 1 to 60, got 0", false},
 	{"heartbeat 61", message("registered", `{"node_id":"n","heartbeat_interval_s":61}`), InvalidRequest, "heartbeat_interval_s:", false},
 	{"heartbeat 2.5", message("registered", `{"node_id":"n","heartbeat_interval_s":2.5}`), InvalidRequest, "heartbeat_interval_s:", false},
+	{"sequence beyond exact numbers", message("status_received", `{"rental_id":"r","sequence":1e16}`), InvalidRequest, "sequence:", false},
 	{"registered without a node", message("registered", `{}`), InvalidRequest, "node_id:", false},
 	{"node id is a path", message("registered", `{"node_id":"../x"}`), InvalidRequest, "node_id:", false},
 	{"relay without an address", message("registered", `{"node_id":"n","relay":{}}`), InvalidRequest, "relay.address:", false},
@@ -308,12 +309,28 @@ func TestAccepted(t *testing.T) {
 		{"brackets inside a text", message("notice", `{"a":"`+strings.Repeat(`[`, 40)+`\"`+strings.Repeat(`{`, 40)+`"}`)},
 		{"128 characters of id", `{"event":"resume_node","id":"` + strings.Repeat("é", 128) + `"}`},
 		{"leading and trailing space", " \n{\"event\":\"resume_node\"}\n"},
+		{"whole number with a point", message("registered", `{"node_id":"n","heartbeat_interval_s":5.0}`)},
+		{"whole numbers with an exponent", message("status_received", `{"rental_id":"r","sequence":1.2e1}`)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if _, err := Decode([]byte(test.frame)); err != nil {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestRegisteredWithoutEarnings: what the host has earned is told again; his name and the relay are not.
+func TestRegisteredWithoutEarnings(t *testing.T) {
+	in, err := Decode([]byte(message("registered", `{"node_id":"n","heartbeat_interval_s":7.0,"relay":{"address":"r:1"},"earnings":{"history":[{"day":"2026-13-01","amount":"1"}]}}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := in.Data.(*Registered); m.NodeID != "n" || m.HeartbeatIntervalS != 7 || m.Relay == nil || m.Earnings != nil {
+		t.Errorf("got %+v", m)
+	}
+	if in.Dropped == nil || !strings.HasPrefix(in.Dropped.Message, "earnings.history[0].day:") {
+		t.Errorf("says %v of what was dropped", in.Dropped)
 	}
 }
 

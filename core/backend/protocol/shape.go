@@ -198,9 +198,18 @@ func boolean() shape[bool] {
 
 func whole[N int | int64 | uint16](low, high N) shape[N] {
 	return leaf(fmt.Sprintf("a whole number from %d to %d", low, high), shown, func(raw json.RawMessage) (N, bool) {
-		n, err := strconv.ParseInt(string(raw), 10, 64)
-		return N(n), err == nil && n >= int64(low) && n <= int64(high)
+		n, ok := parseWhole(raw)
+		return N(n), ok && n >= int64(low) && n <= int64(high)
 	})
+}
+
+// parseWhole takes 5.0 for 5: many a backend writes all its numbers so.
+func parseWhole(raw json.RawMessage) (int64, bool) {
+	if n, err := strconv.ParseInt(string(raw), 10, 64); err == nil {
+		return n, true
+	}
+	n, ok := parseNumber(raw)
+	return int64(n), ok && n == math.Trunc(n) && math.Abs(n) <= maxInteger
 }
 
 func counter() shape[uint64] {
