@@ -27,7 +27,7 @@ type loop struct {
 	memory     Remembered
 	changes    int       // made to memory
 	saved      int       // of these changes, how many are on disk
-	lapse      error     // of reading memory, until it is written anew
+	lapse      error     // of reading memory, until the owner has said what he wants
 	unwritable string    // why the state directory cannot be written; "" while it can
 	rewriteAt  time.Time // when that is tried again
 

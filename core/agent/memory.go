@@ -24,7 +24,10 @@ const (
 )
 
 // FileMemory keeps what the agent remembers in one file of a directory that is the owner's alone.
-type FileMemory struct{ dir *os.Root }
+type FileMemory struct {
+	dir    *os.Root
+	unread bool // there is a file that could neither be read nor set aside
+}
 
 // OpenMemory uses dir, which it makes where it is missing.
 func OpenMemory(dir string) (*FileMemory, error) {
@@ -35,7 +38,7 @@ func OpenMemory(dir string) (*FileMemory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the state directory: %w", err)
 	}
-	return &FileMemory{root}, nil
+	return &FileMemory{dir: root}, nil
 }
 
 // Close lets go of the directory.
@@ -47,27 +50,40 @@ type onDisk struct {
 	Remembered
 }
 
-// Load reads what was saved last; nothing saved is the zero value. A file that cannot be understood
-// is set aside, so that nothing is lost and the next Save succeeds, and reported.
+// Load reads what was saved last; nothing saved is the zero value. A file that cannot be read or
+// understood is set aside, so that nothing is lost and the next Save succeeds, and reported; until
+// there has been one, each Load reports it.
 func (m *FileMemory) Load() (Remembered, error) {
 	text, err := m.read()
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, damaged := m.dir.Lstat(memoryDamaged); damaged == nil {
+			return Remembered{}, fmt.Errorf("reading %s: set aside as %s by an earlier start", memoryFile, memoryDamaged)
+		}
 		return Remembered{}, nil
 	}
-	if err != nil {
-		return Remembered{}, fmt.Errorf("reading %s: %w", memoryFile, err)
-	}
+	doing := "reading"
 	var saved onDisk
-	err = json.Unmarshal(text, &saved)
+	if err == nil {
+		doing = "understanding"
+		err = json.Unmarshal(text, &saved)
+	}
 	if err == nil && saved.Version != memoryVersion {
 		err = fmt.Errorf("version %d, not %d", saved.Version, memoryVersion)
 	}
 	if err != nil {
-		return Remembered{}, errors.Join(
-			fmt.Errorf("understanding %s, now set aside as %s: %w", memoryFile, memoryDamaged, err),
-			m.dir.Rename(memoryFile, memoryDamaged))
+		return Remembered{}, errors.Join(fmt.Errorf("%s %s, now set aside as %s: %w", doing, memoryFile, memoryDamaged, err), m.setAside())
 	}
 	return saved.Remembered, nil
+}
+
+// setAside keeps a file from being written over.
+func (m *FileMemory) setAside() error {
+	err := m.dir.Rename(memoryFile, memoryDamaged)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	m.unread = err != nil
+	return err
 }
 
 func (m *FileMemory) read() ([]byte, error) {
@@ -81,6 +97,11 @@ func (m *FileMemory) read() ([]byte, error) {
 
 // Save replaces the file as a whole: after a crash there is the old one or the new one.
 func (m *FileMemory) Save(r Remembered) error {
+	if m.unread {
+		if err := m.setAside(); err != nil {
+			return fmt.Errorf("setting aside %s, which could not be read: %w", memoryFile, err)
+		}
+	}
 	text, err := json.MarshalIndent(onDisk{memoryVersion, r}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", memoryFile, err)

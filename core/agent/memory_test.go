@@ -82,6 +82,9 @@ func TestDamagedMemoryIsSetAside(t *testing.T) {
 			if err != nil || string(kept) != text {
 				t.Errorf("set aside: %.40q, %v", kept, err)
 			}
+			if _, err := openMemory(t, dir).Load(); err == nil {
+				t.Error("a second start does not know of the damage")
+			}
 			if err := m.Save(Remembered{NodeID: "node-2"}); err != nil {
 				t.Fatal(err)
 			}
@@ -103,5 +106,39 @@ func TestMemoryFollowsNoLink(t *testing.T) {
 	}
 	if _, err := openMemory(t, dir).Load(); err == nil {
 		t.Error("a link out of the directory was followed")
+	}
+}
+
+// A file that cannot be read is kept, whatever it may say.
+func TestUnreadMemoryIsNotWrittenOver(t *testing.T) {
+	dir := t.TempDir()
+	file, aside := filepath.Join(dir, memoryFile), filepath.Join(dir, memoryDamaged)
+	if err := os.Mkdir(file, 0o700); err != nil { // reading it fails, for whoever the tests run as
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(file, "kept"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(aside, nil, 0o600); err != nil { // no directory can take its place
+		t.Fatal(err)
+	}
+	m := openMemory(t, dir)
+	if got, err := m.Load(); err == nil || !cmp.Equal(got, Remembered{}) {
+		t.Fatalf("got %+v, %v; want nothing and an error", got, err)
+	}
+	if err := m.Save(Remembered{NodeID: "node-2"}); err == nil || !strings.Contains(err.Error(), "setting aside node.json") {
+		t.Errorf("saved over it: %v", err)
+	}
+	if err := os.Remove(aside); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Save(Remembered{NodeID: "node-2"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(aside, "kept")); err != nil {
+		t.Error(err)
+	}
+	if got, err := m.Load(); err != nil || got.NodeID != "node-2" {
+		t.Errorf("afterwards: %+v, %v", got, err)
 	}
 }

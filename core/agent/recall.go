@@ -8,11 +8,14 @@ import (
 	"github.com/distributedcompute/host-agent/core/rental"
 )
 
-// recall reads what the agent before this one remembered. A node that lost its memory still serves.
+// recall reads what the agent before this one remembered. A node that lost its memory serves its
+// rentals, and takes new ones when its owner says so: he may have paused it.
 func (l *loop) recall() {
 	l.memory, l.lapse = l.parts.Memory.Load()
 	if l.lapse != nil {
-		l.log.Error("reading what was remembered; starting without", "error", l.lapse)
+		l.log.Error("reading what was remembered; starting without, paused", "error", l.lapse)
+		l.memory.Owner = Wish{State: protocol.Paused, Reason: byUser}
+		l.remember()
 	}
 	if l.memory.NodeID == "" {
 		l.memory.NodeID = l.options.NodeID
@@ -52,8 +55,8 @@ func (l *loop) kept(changes int, err error) {
 		return
 	}
 	l.saved = changes
-	if l.lapse != nil || l.unwritable != "" {
-		l.lapse, l.unwritable, l.stale = nil, "", true
+	if l.unwritable != "" {
+		l.unwritable, l.stale = "", true
 	}
 }
 

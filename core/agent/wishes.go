@@ -32,9 +32,10 @@ func (w Wish) online() bool { return w.State == "" || w.State == protocol.Online
 
 // want puts a wish of owner or backend in force, and answers once it is on disk.
 func (l *loop) want(by string, w Wish, answer func(error)) {
-	mine := &l.memory.Owner
-	if by == byBackend {
-		mine = &l.memory.Backend
+	mine := &l.memory.Backend
+	if by == byUser {
+		mine = &l.memory.Owner
+		l.lapse, l.stale = nil, true // what he wanted before counts no more
 	}
 	if !w.online() {
 		w.Reason = by

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -228,5 +230,40 @@ func TestWishOnFullDisk(t *testing.T) {
 		again := m.boot()
 		again.wantNode("paused user")
 		again.leave()
+	})
+}
+
+// A pause that cannot be read any more is taken for one that holds, until its owner has his word.
+func TestPauseOutlivesItsFile(t *testing.T) {
+	onRig(t, func(t *testing.T, m *rig) {
+		dir := t.TempDir()
+		m.state = openMemory(t, dir)
+		s := m.boot()
+		s.mustOK(order("r-1"))
+		s.must(s.Pause(t.Context(), time.Time{}))
+		s.leave()
+		if err := os.WriteFile(filepath.Join(dir, memoryFile), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		again := m.boot()
+		again.mustOK(&protocol.Registered{NodeID: "node-1"}) // which is written down
+		again.wantNode("paused user")
+		again.mustRefuse(protocol.NotAccepting, order("r-2"))
+		if p := again.Status().Problems; len(p) != 1 || p[0].Code != "state_not_kept" || !strings.Contains(p[0].Fix, "resume") {
+			t.Errorf("problems: %+v", p)
+		}
+		if again.state("r-1") != rental.Running {
+			t.Errorf("the rental is %s, want running", again.state("r-1"))
+		}
+		again.leave()
+
+		third := m.boot()
+		third.wantNode("paused user")
+		third.must(third.Resume(t.Context()))
+		third.wantNode("online ")
+		if p := third.Status().Problems; len(p) != 0 {
+			t.Errorf("problems: %+v", p)
+		}
+		third.leave()
 	})
 }
