@@ -269,6 +269,9 @@ func TestAnswers(t *testing.T) {
 		{"overloaded", 503, "Retry-After", "60", "", "overloaded or being maintained (HTTP 503)"},
 		{"portal that wants a password", 401, "", "", "<html>", "captive portal"},
 		{"key refused", 403, "", "", `{"error":{"code":"forbidden","message":"Key \u001b[31mrevoked."}}`, "The backend refuses this host's key: Key [31mrevoked."},
+		{"key refused at length", 401, "", "", `{"trace":["x"],"error":{"message":"Key revoked.","status":401,"code":"unauthorized","help":"` + strings.Repeat("h", 2000) + `"}}`, "The backend refuses this host's key: Key revoked."},
+		{"key refused at great length", 401, "", "", `{"error":{"code":"unauthorized","message":"` + strings.Repeat("h", 2000) + `"}}`, "The backend refuses this host's key; sign in again."},
+		{"portal that speaks JSON at length", 401, "", "", `{"code":"unauthorized","error":["` + strings.Repeat("h", 2000) + `"]}`, "captive portal"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			followed := false

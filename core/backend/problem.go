@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -187,15 +188,51 @@ func explainAnswer(answer *http.Response, body []byte, server string, now time.T
 	return s
 }
 
-// ownRefusal reports whether the body is the backend's own way to refuse a key.
+// ownRefusal reports whether the body is the backend's own way to refuse a key. Of a long body there
+// is only the start, so it is read no further than it has to be.
 func ownRefusal(body []byte) (message string, own bool) {
-	var refusal struct {
-		Error struct{ Code, Message string }
+	fields(json.NewDecoder(bytes.NewReader(body)), func(top *json.Decoder, name string) bool {
+		if name != "error" {
+			return skip(top)
+		}
+		return fields(top, func(inner *json.Decoder, name string) bool {
+			switch name {
+			case "code":
+				var code string
+				if inner.Decode(&code) != nil {
+					return false
+				}
+				own = code != ""
+				return true
+			case "message":
+				return inner.Decode(&message) == nil
+			}
+			return skip(inner)
+		})
+	})
+	return clean(message), own
+}
+
+// fields hands the fields of an object to read, until that reports false, and reports whether it came
+// to the object's end.
+func fields(decoder *json.Decoder, read func(decoder *json.Decoder, name string) bool) bool {
+	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
+		return false
 	}
-	if json.Unmarshal(body, &refusal) != nil || refusal.Error.Code == "" {
-		return "", false
+	for decoder.More() {
+		token, err := decoder.Token()
+		name, ok := token.(string)
+		if err != nil || !ok || !read(decoder, name) {
+			return false
+		}
 	}
-	return clean(refusal.Error.Message), true
+	_, err := decoder.Token()
+	return err == nil
+}
+
+func skip(decoder *json.Decoder) bool {
+	var value json.RawMessage
+	return decoder.Decode(&value) == nil
 }
 
 // place names the host of a redirect, which is all a person needs of it.
