@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -21,12 +22,16 @@ func (e *Engine) Create(ctx context.Context, spec rental.Spec, image rental.Imag
 	if err != nil {
 		return "", err
 	}
+	brought, err := e.variablesOf(ctx, image)
+	if err != nil {
+		return "", err
+	}
 	net, err := e.takeNetwork(ctx)
 	if err != nil {
 		return "", err
 	}
 	defer e.networks.release(net)
-	plan, err := newPlan(spec, image, net, known, e.seal)
+	plan, err := newPlan(spec, image, brought, net, known, e.seal)
 	if err != nil {
 		return "", e.withoutNetwork(ctx, net, err)
 	}
@@ -41,11 +46,35 @@ func (e *Engine) Create(ctx context.Context, spec rental.Spec, image rental.Imag
 		there, err := e.existing(ctx, spec.ID, plan.Config.Labels[labelSpec])
 		return there, e.withoutNetwork(ctx, net, err)
 	case cerrdefs.IsNotFound(err):
-		err = rental.Failf(rental.CodeImageNotFound, "The image of the rental is no longer on this host.")
+		err = imageGoneFailure()
 	default:
 		err = failed(ctx, "creating the container", err)
 	}
 	return "", e.withoutNetwork(ctx, net, err)
+}
+
+// variablesOf names what an image puts into the environment.
+func (e *Engine) variablesOf(ctx context.Context, image rental.Image) ([]string, error) {
+	call, cancel := bounded(ctx)
+	defer cancel()
+	found, err := e.api().ImageInspect(call, image.ID)
+	switch {
+	case cerrdefs.IsNotFound(err):
+		return nil, imageGoneFailure()
+	case err != nil:
+		return nil, failed(ctx, "looking at the image", err)
+	case found.Config == nil:
+		return nil, nil
+	}
+	names := make([]string, len(found.Config.Env))
+	for i, entry := range found.Config.Env {
+		names[i], _, _ = strings.Cut(entry, "=")
+	}
+	return names, nil
+}
+
+func imageGoneFailure() *rental.Failure {
+	return rental.Failf(rental.CodeImageNotFound, "The image of the rental is no longer on this host.")
 }
 
 // withoutNetwork removes a network that came to no use and returns err.

@@ -27,13 +27,12 @@ var capabilities = []string{
 var resolvers = []string{"1.1.1.1", "8.8.8.8"}
 
 // ours are the beginnings of environment names that steer programs which run on the host, outside of the
-// container, while it starts. A renter may not set them.
+// container, while it starts. A renter may not set them, and what an image has of them is taken away.
 var ours = []string{"NVIDIA_", "LD_", "DOCKER_RESOURCE_", "CUDA_COMPAT"}
 
-// unset are variables of that kind which an image could bring along. A name without a value takes it away.
-var unset = []string{
-	"LD_AUDIT", "LD_PRELOAD", "NVIDIA_IMEX_CHANNELS", "NVIDIA_MIG_CONFIG_DEVICES", "NVIDIA_MIG_MONITOR_DEVICES",
-}
+// needed are those that an image keeps, as many would not run without: where it has its libraries, and
+// which driver it requires of the host. Neither hands out anything.
+var needed = []string{"LD_LIBRARY_PATH", "NVIDIA_REQUIRE_CUDA"}
 
 const (
 	loopback      = "127.0.0.1"
@@ -73,12 +72,12 @@ type plan struct {
 
 // newPlan turns a rental into the container that it may have, on a network of its own. It is pure and the
 // only place where containers are shaped: what is not written here, a renter cannot get. A spec that asks
-// for more is a *rental.Failure.
-func newPlan(spec rental.Spec, image rental.Image, net string, facts facts, seal seal) (plan, error) {
+// for more is a *rental.Failure. brought are the names of the variables in the image's environment.
+func newPlan(spec rental.Spec, image rental.Image, brought []string, net string, facts facts, seal seal) (plan, error) {
 	if err := checkSpec(spec, image); err != nil {
 		return plan{}, err
 	}
-	env, err := environment(spec)
+	env, err := environment(spec, brought)
 	if err != nil {
 		return plan{}, err
 	}
@@ -220,8 +219,9 @@ func checkPorts(ports []rental.Port) *rental.Failure {
 }
 
 // environment is the renter's, in the order of names, followed by ours: of two settings the last counts.
-func environment(spec rental.Spec) ([]string, error) {
-	env := make([]string, 0, len(spec.Env)+len(unset)+2)
+// A name without a value takes away what the image has under it.
+func environment(spec rental.Spec, brought []string) ([]string, error) {
+	env := make([]string, 0, len(spec.Env)+len(brought)+2)
 	size := 0
 	for _, name := range slices.Sorted(maps.Keys(spec.Env)) {
 		value := spec.Env[name]
@@ -236,7 +236,11 @@ func environment(spec rental.Spec) ([]string, error) {
 		}
 		env = append(env, name+"="+value)
 	}
-	env = append(env, unset...)
+	for _, name := range brought {
+		if isOurs(name) && !slices.Contains(needed, name) {
+			env = append(env, name)
+		}
+	}
 	visible := noGPU
 	if len(spec.GPUs) > 0 {
 		visible = strings.Join(uuids(spec.GPUs), ",")

@@ -28,6 +28,13 @@ const testGPU = "GPU-11111111-aaaa-4bbb-8ccc-000000000001"
 var (
 	testSeal  = newSeal([]byte("a key that is only for tests"))
 	testImage = rental.Image{ID: "sha256:" + strings.Repeat("ab", 32), Digest: "sha256:" + strings.Repeat("cd", 32)}
+
+	// testBrought is what an image may bring along, harmless and not.
+	testBrought = []string{
+		"PATH", "LD_LIBRARY_PATH", "NVIDIA_REQUIRE_CUDA",
+		"DOCKER_RESOURCE_GPU", "LD_AUDIT", "LD_PRELOAD", "NVIDIA_IMEX_CHANNELS", "NVIDIA_MIG_CONFIG_DEVICES",
+		"NVIDIA_MIG_MONITOR_DEVICES", "NVIDIA_VISIBLE_DEVICES",
+	}
 )
 
 // greatest asks for everything that a renter can ask for.
@@ -61,7 +68,7 @@ func TestPlanGolden(t *testing.T) {
 		"least":    {least(), facts{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			plan, err := newPlan(test.spec, testImage, "dc-net-test", test.facts, testSeal)
+			plan, err := newPlan(test.spec, testImage, testBrought, "dc-net-test", test.facts, testSeal)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -136,7 +143,7 @@ var reviewed = map[reflect.Type]map[string]string{
 }
 
 func TestEveryFieldIsReviewed(t *testing.T) {
-	plan, err := newPlan(greatest(), testImage, "dc-net-test", facts{AppArmor: true, Quota: true}, testSeal)
+	plan, err := newPlan(greatest(), testImage, testBrought, "dc-net-test", facts{AppArmor: true, Quota: true}, testSeal)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,14 +211,14 @@ func TestPlanRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := least()
 			change(&s)
-			_, err := newPlan(s, testImage, "dc-net-test", facts{}, testSeal)
+			_, err := newPlan(s, testImage, testBrought, "dc-net-test", facts{}, testSeal)
 			failure, ok := err.(*rental.Failure)
 			if !ok || failure.Code != rental.CodeInvalid || failure.Message == "" {
 				t.Errorf("error %v (%T), want a failure invalid_request", err, err)
 			}
 		})
 	}
-	if _, err := newPlan(least(), rental.Image{ID: "busybox:latest"}, "dc-net-test", facts{}, testSeal); err == nil {
+	if _, err := newPlan(least(), rental.Image{ID: "busybox:latest"}, nil, "dc-net-test", facts{}, testSeal); err == nil {
 		t.Error("an image by name was accepted, though what it names may change")
 	}
 }
@@ -231,7 +238,7 @@ func FuzzPlan(f *testing.F) {
 		if json.Unmarshal(raw, &s) != nil {
 			return
 		}
-		plan, err := newPlan(s, testImage, "dc-net-fuzz", facts{Quota: quota}, testSeal)
+		plan, err := newPlan(s, testImage, testBrought, "dc-net-fuzz", facts{Quota: quota}, testSeal)
 		if err != nil {
 			return
 		}

@@ -72,7 +72,8 @@ func TestGPUsReachTheHookExactly(t *testing.T) {
 func TestImageCannotBringAlongWhatSteersTheHook(t *testing.T) {
 	e := newEngine(t)
 	s := spec("steering")
-	s.Image = pushed(t, "steering", "NVIDIA_IMEX_CHANNELS=0", "NVIDIA_MIG_CONFIG_DEVICES=all", "LD_PRELOAD=/evil.so", "NVIDIA_VISIBLE_DEVICES=all")
+	s.Image = pushed(t, "steering", "NVIDIA_IMEX_CHANNELS=0", "NVIDIA_MIG_CONFIG_DEVICES=all", "LD_PRELOAD=/evil.so", "NVIDIA_VISIBLE_DEVICES=all",
+		"DOCKER_RESOURCE_GPU=all", "NVIDIA_GDS=enabled", "LD_LIBRARY_PATH=/usr/local/cuda/lib64")
 	s.GPUs = []rental.GPU{{UUID: gpuA}}
 	rent(t, e, s)
 	calls, err := daemon.HookCalls()
@@ -81,7 +82,7 @@ func TestImageCannotBringAlongWhatSteersTheHook(t *testing.T) {
 	}
 	last := calls[len(calls)-1]
 	for _, entry := range last.Env {
-		for _, name := range []string{"NVIDIA_IMEX", "NVIDIA_MIG", "LD_PRELOAD"} {
+		for _, name := range []string{"NVIDIA_IMEX", "NVIDIA_MIG", "LD_PRELOAD", "DOCKER_RESOURCE", "NVIDIA_GDS"} {
 			if strings.HasPrefix(entry, name) {
 				t.Errorf("the hook saw %s", entry)
 			}
@@ -89,6 +90,9 @@ func TestImageCannotBringAlongWhatSteersTheHook(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{gpuA}, last.Devices); diff != "" {
 		t.Errorf("devices (-want +got):\n%s", diff)
+	}
+	if !slices.Contains(last.Env, "LD_LIBRARY_PATH=/usr/local/cuda/lib64") {
+		t.Errorf("the image has lost where its libraries are: %q", last.Env)
 	}
 }
 
