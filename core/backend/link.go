@@ -180,7 +180,7 @@ func (l *Link) attend(ctx context.Context, talk talk) *setback {
 	}
 	l.log.Info("connected to the backend")
 	number := l.replies.reset()
-	l.out.reconnected()
+	l.out.reconnected(number)
 	l.note(talk.changed, func(h *protocol.LinkHealth) {
 		*h = protocol.LinkHealth{URL: h.URL, Connected: true, Since: time.Now()}
 	})
@@ -246,7 +246,7 @@ func (l *Link) Answer(to protocol.Incoming, result protocol.CommandResult) {
 	if !l.replies.settle(to.Connection, id, frame) {
 		return
 	}
-	if dropped := l.out.answer(frame); dropped > 0 {
+	if dropped := l.out.answer(to.Connection, frame); dropped > 0 {
 		l.log.Warn("answers were dropped, because too many wait for a connection", "dropped", dropped)
 	}
 }

@@ -24,6 +24,7 @@ type outbox struct {
 	keep  time.Duration // of a final status nobody confirms
 
 	mu      sync.Mutex
+	number  uint64 // of the present connection
 	answers [][]byte
 	bytes   int // of answers
 	node    *protocol.NodeStatus
@@ -53,11 +54,15 @@ func newOutbox(keep time.Duration) *outbox {
 	}
 }
 
-// answer queues a finished answer. The oldest goes when there are too many, which hardly happens:
+// answer queues a finished answer to a command that came over a connection; there is nobody to take it
+// once that is not the present one. The oldest goes when there are too many, which hardly happens:
 // reading stops first. dropped is how many went.
-func (o *outbox) answer(frame []byte) (dropped int) {
+func (o *outbox) answer(connection uint64, frame []byte) (dropped int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if connection != o.number {
+		return 0
+	}
 	o.answers = append(o.answers, frame)
 	o.bytes += len(frame)
 	for len(o.answers) > maxAnswers || o.bytes > maxAnswerBytes {
@@ -140,12 +145,12 @@ func (o *outbox) drop(rental string) {
 	o.turn = slices.DeleteFunc(o.turn, func(name string) bool { return name == rental })
 }
 
-// reconnected forgets the answers that the last connection has not taken, which are for nobody now, and
-// queues again the final statuses that nobody has confirmed.
-func (o *outbox) reconnected() {
+// reconnected begins the connection of that number: it forgets the answers that the last one has not
+// taken, which are for nobody now, and queues again the final statuses that nobody has confirmed.
+func (o *outbox) reconnected(number uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.answers, o.bytes = nil, 0
+	o.number, o.answers, o.bytes = number, nil, 0
 	o.expire()
 	for rental, l := range o.rentals {
 		if l.final != nil && (len(l.queue) == 0 || !l.queue[len(l.queue)-1].Final()) {

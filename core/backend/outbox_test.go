@@ -41,13 +41,13 @@ func TestOutboxBounds(t *testing.T) {
 	}
 	dropped := 0
 	for i := range 2 * maxAnswers {
-		dropped += o.answer(fmt.Append(nil, i))
+		dropped += o.answer(0, fmt.Append(nil, i))
 	}
 	if all := taken(o); len(all) != maxAnswers || dropped != maxAnswers || all[0] != fmt.Sprint(maxAnswers) {
 		t.Errorf("%d answers from %s, %d dropped", len(all), all[0], dropped)
 	}
 	for range 100 {
-		o.answer(make([]byte, protocol.MaxFrameBytes))
+		o.answer(0, make([]byte, protocol.MaxFrameBytes))
 	}
 	if o.bytes > maxAnswerBytes || !o.crowded() {
 		t.Errorf("%d bytes of answers are kept", o.bytes)
@@ -58,8 +58,8 @@ func TestOutboxBounds(t *testing.T) {
 func TestOutboxPutBack(t *testing.T) {
 	fill := func() *outbox {
 		o := newOutbox(time.Hour)
-		o.answer([]byte("a"))
-		o.answer([]byte("b"))
+		o.answer(0, []byte("a"))
+		o.answer(0, []byte("b"))
 		o.postNode(protocol.NodeStatus{Status: protocol.Paused})
 		o.postInstance(status("r-1", 1, "accepted"))
 		o.postInstance(status("r-1", 2, "failed"))
@@ -86,6 +86,19 @@ func TestOutboxPutBack(t *testing.T) {
 	}
 }
 
+// TestOutboxAnswers: an answer is for the connection its command came over, however late it is queued.
+func TestOutboxAnswers(t *testing.T) {
+	o := newOutbox(time.Hour)
+	o.reconnected(1)
+	o.answer(1, []byte("unsent"))
+	o.reconnected(2)
+	o.answer(1, []byte("late"))
+	o.answer(2, []byte("new"))
+	if got := taken(o); !slices.Equal(got, []string{"new"}) {
+		t.Errorf("sent %v", got)
+	}
+}
+
 // TestOutboxForgets: nothing is left of a rental once its end has been confirmed, or its statuses
 // have been sent.
 func TestOutboxForgets(t *testing.T) {
@@ -98,12 +111,12 @@ func TestOutboxForgets(t *testing.T) {
 	if got := taken(o); !slices.Equal(got, []string{"r-1 1", "r-2 1"}) {
 		t.Errorf("sent %v", got)
 	}
-	o.reconnected()
+	o.reconnected(0)
 	if got := taken(o); !slices.Equal(got, []string{"r-2 1"}) {
 		t.Errorf("sent again %v", got)
 	}
 	o.settle("r-2", 1)
-	o.reconnected()
+	o.reconnected(0)
 	if got := taken(o); len(got) != 0 || len(o.rentals) != 0 {
 		t.Errorf("sent %v, %d rentals are kept", got, len(o.rentals))
 	}

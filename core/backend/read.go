@@ -110,7 +110,7 @@ func (s *session) repeated(id string) bool {
 	}
 	answer, known := s.link.replies.begin(id)
 	if answer != nil {
-		s.link.out.answer(answer)
+		s.link.out.answer(s.number, answer)
 	}
 	return known
 }
