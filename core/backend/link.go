@@ -255,7 +255,8 @@ func (l *Link) Answer(to protocol.Incoming, result protocol.CommandResult) {
 // A final status is sent again after each reconnect until the backend has confirmed it.
 func (l *Link) PostInstance(status protocol.InstanceStatus) { l.out.postInstance(status) }
 
-// PostNode queues the node's status; only the latest is sent.
+// PostNode queues the node's status; only the latest is sent, and none that a later register says. What
+// register is asked for must be up to date before.
 func (l *Link) PostNode(status protocol.NodeStatus) { l.out.postNode(status) }
 
 // Reregister asks for another register and sends it on the running connection. Without one there is

@@ -89,6 +89,13 @@ func (o *outbox) postNode(status protocol.NodeStatus) {
 	tick(o.ready)
 }
 
+// forgetNode takes the node status back, because a register is about to say it anew.
+func (o *outbox) forgetNode() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.node = nil
+}
+
 // postInstance queues a status of a rental behind those before it.
 func (o *outbox) postInstance(status protocol.InstanceStatus) {
 	o.mu.Lock()

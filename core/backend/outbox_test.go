@@ -99,6 +99,21 @@ func TestOutboxAnswers(t *testing.T) {
 	}
 }
 
+// TestOutboxNode: of the node only the latest is said, and nothing that register says anew.
+func TestOutboxNode(t *testing.T) {
+	o := newOutbox(time.Hour)
+	o.postNode(protocol.NodeStatus{Status: protocol.Paused})
+	o.postNode(protocol.NodeStatus{Status: protocol.Online})
+	if got := taken(o); !slices.Equal(got, []string{"online"}) {
+		t.Errorf("sent %v", got)
+	}
+	o.postNode(protocol.NodeStatus{Status: protocol.Paused})
+	o.forgetNode()
+	if got := taken(o); len(got) != 0 {
+		t.Errorf("sent %v after register", got)
+	}
+}
+
 // TestOutboxForgets: nothing is left of a rental once its end has been confirmed, or its statuses
 // have been sent.
 func TestOutboxForgets(t *testing.T) {

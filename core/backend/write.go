@@ -55,6 +55,7 @@ func (s *session) open() error {
 // register says who is here, each time under an id of its own.
 func (s *session) register() error {
 	untick(s.link.again) // what changed until now is said by this one
+	s.link.out.forgetNode()
 	s.registers++
 	register, err := protocol.Encode(fmt.Sprintf("%s%d", s.registerPrefix, s.registers), s.talk.register())
 	if err != nil {
