@@ -25,7 +25,7 @@ type gpuSurvey struct {
 
 // add puts a GPU at the end of the list, and a gap if it does not tell everything.
 func (s *gpuSurvey) add(gpu GPU) {
-	gpu.Index, gpu.Vendor = len(s.gpus), "nvidia"
+	gpu.Vendor = "nvidia"
 	s.gpus = append(s.gpus, gpu)
 	if missing := missingOf(gpu); missing != nil {
 		s.gaps = append(s.gaps, gpuPartGap(gpu, missing))

@@ -105,6 +105,7 @@ func (d *nvmlDriver) survey() gpuSurvey {
 			s.gaps = append(s.gaps, gpuLostGap(strconv.Itoa(i)))
 			continue
 		}
+		gpu.Index = i
 		s.add(gpu)
 	}
 	if n == 0 {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -116,6 +117,28 @@ func TestSurveyTwoGPUs(t *testing.T) {
 	if diff := cmp.Diff([]Gap{wantGap}, gpuGaps(got)); diff != "" {
 		t.Errorf("gaps (-want +got):\n%s", diff)
 	}
+}
+
+// What an owner offers by index is the same card, whatever becomes of the others.
+func TestLostGPUKeepsItsIndex(t *testing.T) {
+	s := newShim(t, strings.Replace(first, "NVIDIA GeForce RTX 4090", "lost", 1), second)
+	o := Options{NVMLPath: s.library}
+	survey := Take(t.Context(), o)
+	if len(survey.GPUs) != 1 || survey.GPUs[0].Index != 1 || survey.GPUs[0].Model != "NVIDIA L4" {
+		t.Errorf("GPUs %s, want the L4 alone, with index 1", asJSON(t, survey.GPUs))
+	}
+	gaps := gpuGaps(survey)
+	if len(gaps) != 2 || gaps[0].Code != "gpu_lost" || gaps[0].Message != "GPU 0 does not answer: it has fallen off the bus." {
+		t.Errorf("gaps %+v, want GPU 0 lost, and one of GPU 1", gaps)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMeter(o)
+		start(t, m)
+		m.Use(survey)
+		if diff := cmp.Diff([]*float64{new(35.0)}, m.Sample().GPUTempC); diff != "" {
+			t.Errorf("temperatures (-want +got):\n%s", diff)
+		}
+	})
 }
 
 // gpuGaps leaves out the gap that depends on the machine the test runs on.

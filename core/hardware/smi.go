@@ -49,9 +49,9 @@ func findSMI() (*smiDriver, bool) {
 func (d *smiDriver) close() {}
 
 func (d *smiDriver) survey() (s gpuSurvey) {
-	const basic = "uuid,name,driver_version,memory.total,memory.free,pci.bus_id"
+	const basic = "index,uuid,name,driver_version,memory.total,memory.free,pci.bus_id"
 	const full = basic + ",power.limit,compute_cap,pcie.link.gen.max,pcie.link.width.max"
-	const columns = 10
+	const columns = 11
 	rows, err := d.query(full)
 	if err != nil { // an old program refuses all for one column it does not know
 		rows, err = d.query(basic)
@@ -61,17 +61,18 @@ func (d *smiDriver) survey() (s gpuSurvey) {
 		return s
 	}
 	for i, row := range rows {
-		if len(row) < 6 { // a sentence about the GPU in place of its values
+		index, err := strconv.Atoi(row[0])
+		if err != nil || len(row) < 7 { // a sentence about the GPU in place of its values
 			s.gaps = append(s.gaps, gpuLostGap(strconv.Itoa(i)))
 			continue
 		}
 		row = append(row, make([]string, columns)...)
-		s.driverVersion = known(row[2])
+		s.driverVersion = known(row[3])
 		s.add(GPU{
-			UUID: row[0], Model: row[1],
-			VRAMTotalMB: parsed[int64](row[3]), VRAMAvailableMB: parsed[int64](row[4]),
-			PCIBusID: known(row[5]), PowerLimitW: parsed[float64](row[6]), ComputeCapability: known(row[7]),
-			PCIeGeneration: parsed[int](row[8]), PCIeWidth: parsed[int](row[9]),
+			Index: index, UUID: row[1], Model: row[2],
+			VRAMTotalMB: parsed[int64](row[4]), VRAMAvailableMB: parsed[int64](row[5]),
+			PCIBusID: known(row[6]), PowerLimitW: parsed[float64](row[7]), ComputeCapability: known(row[8]),
+			PCIeGeneration: parsed[int](row[9]), PCIeWidth: parsed[int](row[10]),
 		})
 	}
 	if s.gpus == nil && s.gaps == nil {

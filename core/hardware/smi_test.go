@@ -61,8 +61,9 @@ func calls(t *testing.T, directory string) []string {
 
 const (
 	smiReport   = "\n==============NVSMI LOG==============\n\nTimestamp      : Mon Nov 23 15:04:05 2026\nDriver Version : 580.95.05\nCUDA Version   : 12.8\n\nAttached GPUs  : 2\n"
-	smiFull     = "GPU-1, NVIDIA GeForce RTX 4090, 580.95.05, 24564, 23800, 00000000:01:00.0, 450.00, 8.9, 4, 16\nGPU-2, NVIDIA L4, 580.95.05, 23034, 23034, 00000000:02:00.0, [N/A], 8.9, 4, 8\n"
-	smiBasic    = "GPU-1, Tesla K80, 470.256.02, 11441, 11441, 00000000:01:00.0\n"
+	smiFull     = "0, GPU-1, NVIDIA GeForce RTX 4090, 580.95.05, 24564, 23800, 00000000:01:00.0, 450.00, 8.9, 4, 16\n" + smiSecond
+	smiSecond   = "1, GPU-2, NVIDIA L4, 580.95.05, 23034, 23034, 00000000:02:00.0, [N/A], 8.9, 4, 8\n"
+	smiBasic    = "0, GPU-1, Tesla K80, 470.256.02, 11441, 11441, 00000000:01:00.0\n"
 	smiReadings = "GPU-1, 61, 97, 388.10, 55, 764\nGPU-2, 35, [Not Supported], [N/A], [Unknown Error], 0\n"
 )
 
@@ -106,6 +107,17 @@ func TestSMISurvey(t *testing.T) {
 			"one GPU fell off the bus",
 			map[string]string{"full": "Unable to determine the device handle for GPU 0000:01:00.0: GPU is lost.\n" + smiFull, "report": smiReport},
 			nil, new("12.8"),
+			[]string{"gpu_lost", "gpu_incomplete"},
+		},
+		{
+			"the first of two fell off the bus",
+			map[string]string{"full": "Unable to determine the device handle for GPU 0000:01:00.0: GPU is lost.\n" + smiSecond, "report": smiReport},
+			[]GPU{{
+				Index: 1, UUID: "GPU-2", Vendor: "nvidia", Model: "NVIDIA L4",
+				VRAMTotalMB: new(int64(23034)), VRAMAvailableMB: new(int64(23034)), PCIBusID: new("00000000:02:00.0"),
+				ComputeCapability: new("8.9"), PCIeGeneration: new(4), PCIeWidth: new(8),
+			}},
+			new("12.8"),
 			[]string{"gpu_lost", "gpu_incomplete"},
 		},
 		{"driver in trouble", nil, []GPU{}, nil, []string{"driver_failed"}},

@@ -12,7 +12,8 @@ type Survey struct {
 	At            time.Time `json:"at"`
 }
 
-// GPU is one graphics card. Index is its place in the list and in every array of a Sample.
+// GPU is one graphics card. Its place in the list is its place in every array of a Sample. Index is
+// the driver's, by which an owner names it: those of GPUs the driver has lost are left out.
 type GPU struct {
 	Index             int      `json:"index"`
 	UUID              string   `json:"uuid"`

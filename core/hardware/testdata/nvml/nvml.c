@@ -5,7 +5,8 @@
  * NVML_SHIM names a directory, looked at anew on every call:
  *   gpus   one GPU a line, fields separated by '|':
  *          uuid|name|total MiB|used MiB|load %|°C|W|W limit|fan %|capability|bus id|PCIe gen|PCIe width
- *          a number of -1 means "not supported"; a GPU without its line has fallen off the bus
+ *          a number of -1 means "not supported"; a GPU without its line has fallen off the bus;
+ *          one of the name "lost" has too, but is still counted
  *   init   the code nvmlInit returns, if there is such a file
  *   hang   while there is such a file, readings do not return
  *   open   written here: how many sessions are open
@@ -130,6 +131,7 @@ int nvmlDeviceGetCount_v2(unsigned *count) {
 int nvmlDeviceGetHandleByIndex_v2(unsigned i, char **handle) {
 	struct gpu gpus[MOST];
 	if (i >= (unsigned)all(gpus)) return INVALID;
+	if (!strcmp(gpus[i].name, "lost")) return LOST;
 	return slot_of(gpus[i].uuid, handle);
 }
 
