@@ -23,12 +23,11 @@ func (l *life) afterExit(ctx context.Context, exit Exit) error {
 		return errExited
 	}
 	l.log.Info("the container engine has stopped the container; it is started again")
-	l.lasting = true
 	// Its next start may publish other ports, and these may become someone else's.
 	if err := l.withdraw(ctx); err != nil {
 		l.log.Warn("withdrawing routes", "error", err)
 	}
-	return l.advance(ctx, noted, func(r *record) { r.State, r.Addresses = Starting, nil })
+	return l.advance(ctx, noted, func(r *record) { r.State, r.Addresses, r.Lasting = Starting, nil, true })
 }
 
 // accompany publishes and waits at once: a program that ends early is not waited for in vain.
@@ -67,10 +66,9 @@ func (l *life) accompany(ctx context.Context, c Container) (Exit, error) {
 			if o.err != nil {
 				return Exit{}, o.err
 			}
-			if err := l.advance(ctx, noted, func(r *record) { r.State, r.Addresses = Running, o.addresses }); err != nil {
+			if err := l.advance(ctx, noted, func(r *record) { r.State, r.Addresses, r.Lasting = Running, o.addresses, true }); err != nil {
 				return Exit{}, err
 			}
-			l.lasting = true
 		case <-l.news:
 			l.refresh()
 		case <-ctx.Done():
@@ -81,7 +79,7 @@ func (l *life) accompany(ctx context.Context, c Container) (Exit, error) {
 
 // publishBound is 0, none, for a rental that has been up: its renter waits as patiently as we do.
 func (l *life) publishBound() time.Duration {
-	if l.lasting {
+	if _, rec := l.page.read(); rec.Lasting {
 		return 0
 	}
 	return l.opts.PublishBound

@@ -19,7 +19,7 @@ type Options struct {
 	Log    *slog.Logger
 
 	PullBound    time.Duration // for pulling an image; 2 h
-	EngineBound  time.Duration // for the engine to come back while a rental is being started; 2 min
+	EngineBound  time.Duration // for the engine to come back, or to be ready again, while a rental is being started; 2 min
 	PublishBound time.Duration // for the public ports of a new rental to answer; 60 s
 	LeaveBound   time.Duration // for the lives to let go when Run is to return; 10 s
 	SweepAfter   time.Duration // how long a container nobody knows is left alone; 10 min

@@ -35,10 +35,29 @@ type again func(err error, since time.Duration) bool
 
 func always(error, time.Duration) bool { return true }
 
-// whileAway repeats a call for as long as the engine is away; a bound of 0 is none.
+// whileAway repeats a call for as long as the engine is away, within a bound.
 func whileAway(bound time.Duration) again {
 	return func(err error, since time.Duration) bool {
-		return codeOf(err) == CodeDockerUnavailable && (bound == 0 || since < bound)
+		return codeOf(err) == CodeDockerUnavailable && since < bound
+	}
+}
+
+// untilBack repeats a call for as long as the engine is away, without end, and within a bound after its
+// return: the GPU's hook or the host's firewall may be ready later than the engine. What is gone stays gone.
+func untilBack(bound time.Duration) again {
+	var back time.Time // when the first other error came
+	return func(err error, _ time.Duration) bool {
+		switch codeOf(err) {
+		case CodeNotFound:
+			return false
+		case CodeDockerUnavailable:
+			back = time.Time{}
+			return true
+		}
+		if back.IsZero() {
+			back = time.Now()
+		}
+		return time.Since(back) < bound
 	}
 }
 

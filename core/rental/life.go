@@ -35,7 +35,6 @@ type life struct {
 
 	// Of run alone.
 	trouble string // with disk or engine
-	lasting bool   // it has been up before: its ports are worth waiting for without end
 	exit    *Exit  // how the container ended, once that is known
 	unseen  bool   // no agent was there when it did
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/distributedcompute/host-agent/core/rental"
+	"github.com/distributedcompute/host-agent/core/rental/rentaltest"
 	"github.com/distributedcompute/host-agent/core/secret"
 )
 
@@ -339,6 +340,44 @@ func TestEngineRestart(t *testing.T) {
 	})
 }
 
+// TestEngineNotReadyAfterItsRestart: what a start needs beside the engine may be ready later than that.
+func TestEngineNotReadyAfterItsRestart(t *testing.T) {
+	hooks := rental.Failf(rental.CodeGPUUnavailable, "The GPU cannot be handed out.")
+	away := rental.Failf(rental.CodeDockerUnavailable, "Docker does not answer.")
+	for name, test := range map[string]struct {
+		err   error
+		after time.Duration
+		state rental.State
+		code  rental.Code
+	}{
+		"ready later":    {hooks, time.Minute, rental.Running, ""},
+		"unnamed":        {errors.New("boom"), time.Minute, rental.Running, ""},
+		"never ready":    {hooks, 3 * time.Minute, rental.Failed, rental.CodeGPUUnavailable},
+		"container lost": {rental.Failf(rental.CodeNotFound, "gone"), 0, rental.Failed, rental.CodeInterrupted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, h *host) {
+				h.accept(spec("r-1"))
+				h.expect("r-1", rental.Running, "")
+				// The time it is away does not count.
+				h.engine.Fail("Start", away)
+				h.engine.Restart()
+				time.Sleep(time.Hour)
+				if s := h.expect("r-1", rental.Starting, ""); s.Trouble != away.Message {
+					t.Errorf("trouble %q", s.Trouble)
+				}
+				h.engine.Fail("Start", test.err)
+				time.Sleep(6*time.Second + test.after)
+				h.engine.Fail("Start", nil)
+				time.Sleep(6 * time.Second)
+				if s := h.expect("r-1", test.state, test.code); s.Trouble != "" {
+					t.Errorf("trouble stays: %q", s.Trouble)
+				}
+			})
+		})
+	}
+}
+
 func TestContainerRemovedByAnother(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *host) {
 		h.accept(spec("r-1"))
@@ -421,10 +460,12 @@ func TestTakingOver(t *testing.T) {
 		"running":    {plain, nil, nil, nil, rental.Running, "", 1},
 		"tunnelling": {plain, func(h *host) { h.relay.Obstruct("down") }, nil, nil, rental.Running, "", 1},
 
-		"failed":           {plain, nil, nil, func(h *host) { h.engine.Exit("r-1", rental.Exit{Code: 7}) }, rental.Failed, rental.CodeContainerFailed, 0},
-		"done":             {plain, nil, nil, func(h *host) { h.engine.Exit("r-1", rental.Exit{}) }, rental.Stopped, "", 0},
-		"gone":             {plain, nil, nil, func(h *host) { h.engine.Lose("r-1") }, rental.Failed, rental.CodeInterrupted, 0},
-		"engine restarted": {plain, nil, nil, func(h *host) { h.engine.Restart() }, rental.Running, "", 2},
+		"failed": {plain, nil, nil, func(h *host) { h.engine.Exit("r-1", rental.Exit{Code: 7}) }, rental.Failed, rental.CodeContainerFailed, 0},
+		"done":   {plain, nil, nil, func(h *host) { h.engine.Exit("r-1", rental.Exit{}) }, rental.Stopped, "", 0},
+		"gone":   {plain, nil, nil, func(h *host) { h.engine.Lose("r-1") }, rental.Failed, rental.CodeInterrupted, 0},
+
+		"engine restarted":                    {plain, nil, func(h *host) { h.engine.Hold("Start"); h.engine.Restart() }, free("Start"), rental.Running, "", 2},
+		"engine restarted with no agent near": {plain, nil, nil, func(h *host) { h.engine.Restart() }, rental.Failed, rental.CodeInterrupted, 0},
 
 		"host shut down":  {plain, nil, nil, func(h *host) { h.engine.Exit("r-1", rental.Exit{Code: 143}) }, rental.Failed, rental.CodeInterrupted, 0},
 		"host lost power": {plain, nil, nil, func(h *host) { h.engine.Exit("r-1", rental.Exit{Code: 255}) }, rental.Failed, rental.CodeInterrupted, 0},
@@ -471,6 +512,45 @@ func TestTakingOver(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestPublishingStaysBounded: an agent's restart does not make a rental one that has been up, nor one
+// that has been up another.
+func TestPublishingStaysBounded(t *testing.T) {
+	const down = "The relay is down."
+	reboot := func(h *host) {
+		h.leave()
+		h.relay = rentaltest.NewRelay()
+		h.relay.Obstruct(down)
+		h.open()
+		h.run()
+	}
+	t.Run("never up", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, h *host) {
+			h.relay.Obstruct(down)
+			h.accept(spec("r-1"))
+			h.expect("r-1", rental.Tunnelling, "")
+			reboot(h)
+			time.Sleep(59 * time.Second)
+			h.expect("r-1", rental.Tunnelling, "")
+			time.Sleep(2 * time.Second)
+			h.expect("r-1", rental.Failed, rental.CodeTunnelFailed)
+		})
+	})
+	t.Run("up before", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, h *host) {
+			h.accept(spec("r-1"))
+			h.expect("r-1", rental.Running, "")
+			h.relay.Obstruct(down)
+			h.engine.Restart()
+			h.expect("r-1", rental.Tunnelling, "")
+			reboot(h)
+			time.Sleep(24 * time.Hour)
+			h.expect("r-1", rental.Tunnelling, "")
+			h.relay.Obstruct("")
+			h.expect("r-1", rental.Running, "")
+		})
+	})
 }
 
 func TestTakingOverWaitsForEngineAndRelay(t *testing.T) {

@@ -48,6 +48,7 @@ type record struct {
 	Ending      *ending   `json:"ending,omitempty"` // set once it is decided that the rental ends
 	At          time.Time `json:"at"`
 	StartedAt   time.Time `json:"started_at,omitzero"`
+	Lasting     bool      `json:"lasting,omitempty"` // it has been up, or the engine has stopped it: worth waiting for without end
 	EndedAt     time.Time `json:"ended_at,omitzero"` // of the container; set before the rental is final
 	SettledAt   time.Time `json:"settled_at,omitzero"`
 }

@@ -51,12 +51,12 @@ func (l *life) start(ctx context.Context) (Container, error) {
 // launch has the container running, by starting it where it is not, and knows its ports then.
 func (l *life) launch(ctx context.Context) (Container, error) {
 	_, rec := l.page.read()
-	bound := l.opts.EngineBound
-	if l.lasting {
-		bound = 0
+	again := whileAway(l.opts.EngineBound)
+	if rec.Lasting {
+		again = untilBack(l.opts.EngineBound)
 	}
 	var c Container
-	err := l.insist(ctx, whileAway(bound), func(ctx context.Context) (err error) {
+	err := l.insist(ctx, again, func(ctx context.Context) (err error) {
 		c, err = l.opts.Engine.Start(ctx, rec.ContainerID)
 		return err
 	})

@@ -24,8 +24,8 @@ func (l *life) takeOver(ctx context.Context) (Container, error) {
 		return Container{}, Failf(CodeInterrupted, "The rental's container was gone when the agent came back: the host was reset, or something else has removed it.")
 	case held.Running:
 		return l.adopt(ctx)
-	case rec.State == Starting && !held.Ran:
-		return Container{}, nil
+	case rec.State == Starting && (!held.Ran || !rec.StartedAt.IsZero()):
+		return Container{}, nil // also when it has ended: that is known, and was the engine's doing
 	}
 	exit, err := l.awaitExit(ctx, held.ContainerID)
 	if err != nil {
@@ -37,7 +37,6 @@ func (l *life) takeOver(ctx context.Context) (Container, error) {
 
 // adopt takes up a container that runs; starting it changes nothing and tells its ports.
 func (l *life) adopt(ctx context.Context) (Container, error) {
-	l.lasting = true
 	c, err := l.launch(ctx)
 	if err != nil {
 		return Container{}, err

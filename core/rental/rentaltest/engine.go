@@ -253,8 +253,9 @@ func (e *Engine) start(containerID string) (rental.Container, error) {
 	return c, nil
 }
 
-// Wait implements rental.Engine.
+// Wait implements rental.Engine. A call that begins after the end cannot tell whose doing that was.
 func (e *Engine) Wait(ctx context.Context, containerID string) (rental.Exit, error) {
+	witnessed := false
 	for {
 		e.mu.Lock()
 		b, away, changed := e.box(containerID), e.away, e.changed
@@ -266,9 +267,11 @@ func (e *Engine) Wait(ctx context.Context, containerID string) (rental.Exit, err
 		e.mu.Unlock()
 		switch {
 		case away || running:
+			witnessed = true
 		case b == nil:
 			return rental.Exit{}, rental.Failf(rental.CodeNotFound, "There is no container %s.", containerID)
 		default:
+			exit.EngineStopped = exit.EngineStopped && witnessed
 			return exit, nil
 		}
 		select {

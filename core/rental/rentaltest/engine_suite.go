@@ -15,6 +15,10 @@ type Bench struct {
 	Engine  rental.Engine
 	Spec    rental.Spec // of a container that runs until it is stopped, with one port at least
 	Missing string      // reference of an image that does not exist
+
+	// Restart takes the engine down with its containers and brings it back, once a call of Wait is under way;
+	// nil: that cannot be done here.
+	Restart func()
 }
 
 // TestEngine checks that an engine keeps to the contract of rental.Engine.
@@ -51,9 +55,13 @@ func TestEngine(t *testing.T, b Bench) {
 	}
 	b.stopped(ctx, t, id)
 	b.holds(ctx, t, "after Stop", rental.Holding{ID: b.Spec.ID, ContainerID: id, Ran: true})
+	b.endedUnseen(ctx, t, id)
 
 	if c := b.started(ctx, t, id); c.ID != id {
 		t.Errorf("starting what had stopped made %s", c.ID)
+	}
+	if b.Restart != nil {
+		b.restarted(ctx, t, id)
 	}
 	for range 2 {
 		must(t, "Remove", b.Engine.Remove(ctx, b.Spec.ID))
@@ -96,6 +104,35 @@ func (b Bench) stopped(ctx context.Context, t *testing.T, id string) {
 		must(t, "Stop", b.Engine.Stop(ctx, id, time.Second))
 	}
 	must(t, "Wait", <-waited)
+}
+
+// restarted restarts the engine while the container is waited for.
+func (b Bench) restarted(ctx context.Context, t *testing.T, id string) {
+	t.Helper()
+	type end struct {
+		exit rental.Exit
+		err  error
+	}
+	waited := make(chan end, 1)
+	go func() {
+		exit, err := b.Engine.Wait(ctx, id)
+		waited <- end{exit, err}
+	}()
+	b.Restart()
+	if e := <-waited; e.err != nil || !e.exit.EngineStopped {
+		t.Errorf("Wait over a restart of the engine returned %+v, %v", e.exit, e.err)
+	}
+	b.endedUnseen(ctx, t, id)
+}
+
+// endedUnseen waits for a container that has ended already.
+func (b Bench) endedUnseen(ctx context.Context, t *testing.T, id string) {
+	t.Helper()
+	exit, err := b.Engine.Wait(ctx, id)
+	must(t, "Wait for what has ended", err)
+	if exit.At.IsZero() || exit.EngineStopped {
+		t.Errorf("Wait for what has ended returned %+v, whose time must be known and whose cause cannot be", exit)
+	}
 }
 
 // holds checks what is listed of the rental; CreatedAt only for being there.

@@ -3,6 +3,7 @@ package rentaltest_test
 import (
 	"net/netip"
 	"testing"
+	"testing/synctest"
 
 	"github.com/distributedcompute/host-agent/core/rental"
 	"github.com/distributedcompute/host-agent/core/rental/rentaltest"
@@ -10,10 +11,17 @@ import (
 
 func TestEngineInMemory(t *testing.T) {
 	const image = "registry.example.com/workload:1"
-	rentaltest.TestEngine(t, rentaltest.Bench{
-		Engine:  rentaltest.NewEngine(image),
-		Spec:    rental.Spec{ID: "r-1", Image: image, Ports: []rental.Port{{Container: 80, Protocol: rental.TCP, Public: 10080}}},
-		Missing: "registry.example.com/none:1",
+	synctest.Test(t, func(t *testing.T) {
+		engine := rentaltest.NewEngine(image)
+		rentaltest.TestEngine(t, rentaltest.Bench{
+			Engine:  engine,
+			Spec:    rental.Spec{ID: "r-1", Image: image, Ports: []rental.Port{{Container: 80, Protocol: rental.TCP, Public: 10080}}},
+			Missing: "registry.example.com/none:1",
+			Restart: func() {
+				synctest.Wait()
+				engine.Restart()
+			},
+		})
 	})
 }
 
