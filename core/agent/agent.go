@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
+	"github.com/distributedcompute/host-agent/core/rental"
 )
 
 // Agent is the agent of one host.
@@ -40,7 +41,7 @@ func New(parts Parts, options Options) (*Agent, error) {
 		NodeID:    options.NodeID,
 		KeySource: options.KeySource,
 		Node:      Wish{State: protocol.Online},
-		Offer:     offerOf(nil, options.Offer),
+		Offer:     offerOf(nil, rental.EngineInfo{}, options.Offer),
 	})
 	return a, nil
 }

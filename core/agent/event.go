@@ -27,6 +27,10 @@ func (engineTold) apply(l *loop) {
 	if !l.engineSeen() {
 		close(l.engineUp)
 	}
+	if info := l.parts.Engine.Info(); info.Available {
+		l.engine = info
+		l.reoffer()
+	}
 	l.lookAgain()
 }
 

@@ -26,7 +26,7 @@ func aHost() *Status {
 		Node:     Wish{State: protocol.Online},
 		Engine:   rental.EngineInfo{Available: true, GPUReady: true},
 		Hardware: &survey,
-		Offer:    offerOf(&survey, own),
+		Offer:    offerOf(&survey, rental.EngineInfo{}, own),
 		Rentals:  []rental.Status{{ID: "r-0", State: rental.Running, Spec: taken}, {ID: "r-old", State: rental.Stopped, Spec: ended}},
 	}
 }

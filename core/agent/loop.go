@@ -38,6 +38,7 @@ type loop struct {
 	survey   *hardware.Survey
 	surveyed engineLife // the engine the last survey was made with
 	engineUp chan struct{}
+	engine   rental.EngineInfo // as it was when last available
 	offer    protocol.Offer
 	rentals  []rental.Status         // not settled yet, oldest first
 	ended    []rental.Status         // settled, of the last day, oldest first
@@ -229,7 +230,7 @@ func (l *loop) live() int {
 }
 
 func (l *loop) reoffer() {
-	l.offer = propose(offerOf(l.survey, l.options.Offer), l.memory.Proposal)
+	l.offer = propose(offerOf(l.survey, l.engine, l.options.Offer), l.memory.Proposal)
 	l.stale = true
 }
 

@@ -8,14 +8,16 @@ import (
 
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
 	"github.com/distributedcompute/host-agent/core/hardware"
+	"github.com/distributedcompute/host-agent/core/rental"
 )
 
 // decimal is how prices are written: no sign, no exponent.
 var decimal = regexp.MustCompile(`^[0-9]{1,9}(\.[0-9]{1,9})?$`)
 
 // offerOf is the most this machine rents out: what the owner allows, as far as it is there. What
-// could not be measured is not offered, but for a disk whose size the owner names.
-func offerOf(survey *hardware.Survey, own OfferLimits) protocol.Offer {
+// could not be measured is not offered, but for a disk whose size the owner names. engine
+// is as it was when last available: its virtual machine, where it runs in one, may be smaller.
+func offerOf(survey *hardware.Survey, engine rental.EngineInfo, own OfferLimits) protocol.Offer {
 	offer := protocol.Offer{GPUIndices: []int{}, MinPricePerGPUHour: own.MinPricePerGPUHour, Currency: own.Currency}
 	if survey == nil {
 		return offer
@@ -30,12 +32,13 @@ func offerOf(survey *hardware.Survey, own OfferLimits) protocol.Offer {
 	}
 	system := survey.System
 	if n := system.CPUThreads; n != nil {
-		threads := float64(*n)
+		threads := float64(least(*n, engine.CPUs))
 		offer.CPUCores = limit(own.CPUs, threads, max(threads-1, threads/2))
 	}
 	if n := system.RAMTotalMB; n != nil {
-		reserve := min(max(2048, *n/10), *n/2)
-		offer.RAMMB = limit(own.RAMMB, *n, *n-reserve)
+		total := least(*n, engine.MemoryBytes>>20)
+		reserve := min(max(2048, total/10), total/2)
+		offer.RAMMB = limit(own.RAMMB, total, total-reserve)
 	}
 	if n, total := system.DiskAvailableGB, system.DiskTotalGB; n != nil && total != nil {
 		reserve := max(20, *total/10)
@@ -44,6 +47,14 @@ func offerOf(survey *hardware.Survey, own OfferLimits) protocol.Offer {
 		offer.DiskGB = own.DiskGB // it may be a virtual machine's, which its owner knows
 	}
 	return offer
+}
+
+// least of what the machine has and what the engine says it has; 0: it has not said.
+func least[T int | int64](machine, engine T) T {
+	if engine > 0 {
+		return min(machine, engine)
+	}
+	return machine
 }
 
 // limit takes the owner's own figure up to what there is, or the default where he gave none.

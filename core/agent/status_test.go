@@ -149,11 +149,42 @@ func TestOffer(t *testing.T) {
 		"tiny machine":    {size(1, 1024, 10, 5), OfferLimits{}, protocol.Offer{GPUIndices: []int{}, CPUCores: 0.5, RAMMB: 512}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, offerOf(tc.survey, tc.own)); diff != "" {
+			if diff := cmp.Diff(tc.want, offerOf(tc.survey, rental.EngineInfo{}, tc.own)); diff != "" {
 				t.Errorf("offer (-want +got):\n%s", diff)
 			}
 		})
 	}
+}
+
+// What an engine in a virtual machine does not have, the machine around it cannot rent out.
+func TestOfferOfVirtualMachine(t *testing.T) {
+	onRig(t, func(t *testing.T, m *rig) {
+		m.engine.info.CPUs, m.engine.info.MemoryBytes = 4, 8<<30-1
+		s := m.boot()
+		offered := func(cpus float64, ram int64) {
+			t.Helper()
+			r, _ := s.link.lastRegister()
+			if o := s.Status().Offer; o.CPUCores != cpus || o.RAMMB != ram {
+				t.Errorf("offered are %g CPUs and %d MiB, want %g and %d", o.CPUCores, o.RAMMB, cpus, ram)
+			}
+			if last, _ := s.link.lastNode(); r.Offer.CPUCores != cpus && last.Offer.CPUCores != cpus {
+				t.Errorf("the backend was told of %g CPUs, then %g", r.Offer.CPUCores, last.Offer.CPUCores)
+			}
+		}
+		offered(3, 8191-2048)
+		m.engine.become(func(i *rental.EngineInfo) { i.CPUs, i.MemoryBytes = 16, 64<<30 }) // never more than the machine
+		offered(7, 29492)
+		m.engine.become(func(i *rental.EngineInfo) { i.CPUs = 2 })
+		offered(1, 29492)
+		m.engine.become(func(i *rental.EngineInfo) { *i = rental.EngineInfo{Problem: "Docker is not running."} })
+		offered(1, 29492)
+		s.leave()
+		m.opts.Offer = OfferLimits{CPUs: 6, RAMMB: 16384}
+		m.engine.info = rental.EngineInfo{Available: true, CPUs: 4, MemoryBytes: 8 << 30}
+		s = m.boot()
+		offered(4, 8192)
+		s.leave()
+	})
 }
 
 func TestProposal(t *testing.T) {

@@ -268,6 +268,8 @@ func infoOf(said system.Info, apiVersion string) rental.EngineInfo {
 		DataRoot:      said.DockerRootDir,
 		Rootless:      slices.Contains(said.SecurityOptions, "name=rootless"),
 		CDI:           len(said.CDISpecDirs) > 0,
+		CPUs:          said.NCPU,
+		MemoryBytes:   said.MemTotal,
 	}
 	for name := range said.Runtimes {
 		info.Runtimes = append(info.Runtimes, name)

@@ -98,6 +98,8 @@ type EngineInfo struct {
 	Rootless      bool      `json:"rootless"`
 	CDI           bool      `json:"cdi"`
 	GPUReady      bool      `json:"gpu_ready"`      // the engine can hand out NVIDIA GPUs
+	CPUs          int       `json:"cpus,omitempty"` // where containers run, which may be a virtual machine
+	MemoryBytes   int64     `json:"memory_bytes,omitempty"`
 	Since         time.Time `json:"since,omitzero"` // of this availability
 }
 
