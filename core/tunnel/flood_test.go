@@ -70,4 +70,5 @@ func TestFloodOfRequests(t *testing.T) {
 	}
 	s.fail(errLost)
 	<-served
+	s.streams.Wait()
 }

@@ -3,9 +3,11 @@ package tunnel_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -134,6 +136,14 @@ func mirror(t testing.TB) netip.AddrPort {
 	return container(t, func(conn net.Conn) { io.Copy(conn, conn) })
 }
 
+// deaf is a service in a container: it keeps each connection and reads nothing.
+func deaf(t testing.TB) netip.AddrPort {
+	end := make(chan struct{})
+	target := container(t, func(net.Conn) { <-end })
+	t.Cleanup(func() { close(end) })
+	return target
+}
+
 // container serves each connection with serve.
 func container(t testing.TB, serve func(net.Conn)) netip.AddrPort {
 	t.Helper()
@@ -215,6 +225,34 @@ func greeting(address string) string {
 	conn.SetDeadline(time.Now().Add(5 * time.Second))
 	said, _ := io.ReadAll(conn)
 	return string(said)
+}
+
+// dialPublic is a renter's connection, which lasts as long as the test.
+func dialPublic(t testing.TB, address rental.Address) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address.Public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// stall writes to conn until nothing moves any more.
+func stall(t testing.TB, conn net.Conn) {
+	chunk := make([]byte, 256<<10)
+	for {
+		conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+		n, err := conn.Write(chunk)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if n == 0 {
+				return
+			}
+		} else if err != nil {
+			t.Errorf("filling a connection: %v", err)
+			return
+		}
+	}
 }
 
 func wantGreeting(t *testing.T, address rental.Address, want string) {

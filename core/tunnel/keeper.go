@@ -143,6 +143,7 @@ func (k *keeper) connect(running context.Context) {
 		if err == nil {
 			report(connected{s})
 			err = s.serve(attempt, report)
+			defer s.streams.Wait() // after the report: no stream may keep the next session waiting
 		}
 		report(ended{err})
 	})

@@ -39,6 +39,7 @@ type session struct {
 	token   secret.String
 	ended   context.Context // its cause tells why
 	end     context.CancelCauseFunc
+	streams sync.WaitGroup // those that serve has started; they end soon after the session
 
 	mu     sync.Mutex // guards routes
 	routes map[string]rental.Route
@@ -128,8 +129,6 @@ func (s *session) fail(err error) {
 // serve reports the relay's answers and carries renters' connections until the session ends, and
 // returns why it did.
 func (s *session) serve(ctx context.Context, report func(event)) error {
-	var streams sync.WaitGroup
-	defer streams.Wait()
 	slots := make(chan struct{}, mostStreams)
 	defer context.AfterFunc(ctx, func() { s.fail(context.Cause(ctx)) })()
 	for {
@@ -142,7 +141,7 @@ func (s *session) serve(ctx context.Context, report func(event)) error {
 		case *msg.ReqWorkConn:
 			select {
 			case slots <- struct{}{}:
-				streams.Go(func() {
+				s.streams.Go(func() {
 					s.offer()
 					<-slots
 				})

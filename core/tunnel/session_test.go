@@ -1,6 +1,9 @@
 package tunnel_test
 
 import (
+	"errors"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -36,6 +39,48 @@ func TestRoutesComeBackAfterRelayRestart(t *testing.T) {
 	wantGreeting(t, addresses[0], "one")
 	if info := h.Info(); !info.Connected || info.Problem != "" || info.Routes != 1 {
 		t.Errorf("info %+v, want one route and no problem", info)
+	}
+}
+
+// Connections that nobody reads, neither in the container nor outside, notice nothing by themselves.
+func TestRelayRestartsWhileConnectionsStall(t *testing.T) {
+	h := run(t, tunnel.Options{})
+	r := startRelay(t, relay.Options{})
+	h.Use(termsOf(r))
+	stalled := make(chan struct{})
+	gusher := container(t, func(conn net.Conn) {
+		if _, err := conn.Read(make([]byte, 1)); err != nil {
+			return // the proof, not the renter
+		}
+		stall(t, conn)
+		close(stalled)
+		conn.SetReadDeadline(time.Now().Add(patience))
+		if _, err := conn.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("the container's end of a connection outlived the session")
+		}
+	})
+	one := publish(t, h, "one", listen(), tcpRoute(22, freePort(t), deaf(t)), tcpRoute(23, freePort(t), gusher))
+	told := listen()
+	two := publish(t, h, "two", told, tcpRoute(22, freePort(t), greeter(t, "two")))
+	up, down := dialPublic(t, one[0]), dialPublic(t, one[1])
+	io.WriteString(down, "!")
+	stall(t, up)
+	<-stalled
+
+	r.Kill()
+	told.await(t, "relay")
+	if err := r.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	told.await(t, "")
+	wantGreeting(t, two[0], "two")
+
+	left := make(chan struct{})
+	go func() { h.leave(); close(left) }()
+	select {
+	case <-left:
+	case <-time.After(patience):
+		t.Error("a connection that outlived its session keeps Run from returning")
 	}
 }
 
