@@ -160,6 +160,8 @@ func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error)
 	select {
 	case host.conns <- theirs:
 		return ours, nil
+	case <-host.closed: // a transport goes on dialling when the request that wanted it is over
+		return nil, net.ErrClosed
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
