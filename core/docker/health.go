@@ -93,9 +93,8 @@ func (e *Engine) look(ctx context.Context, changed func()) error {
 	if err != nil {
 		return err
 	}
-	if missing := missingLimits(said); missing != "" {
-		return problemf("Run the engine as root on a Linux kernel with control groups: https://docs.docker.com/engine/install/troubleshoot/",
-			"Docker Engine cannot limit the %s of containers on this system.", missing)
+	if unfit := unfitness(said); unfit != nil {
+		return unfit
 	}
 	known := factsOf(said)
 	e.facts.Store(&known)
@@ -113,6 +112,9 @@ func (e *Engine) knownFacts(ctx context.Context) (facts, error) {
 	said, err := e.api().Info(call)
 	if err != nil {
 		return facts{}, failed(ctx, "asking about the engine", err)
+	}
+	if unfit := unfitness(said); unfit != nil {
+		return facts{}, rental.Failf(rental.CodeDockerUnavailable, "%s", unfit.text)
 	}
 	known := factsOf(said)
 	e.facts.Store(&known)
@@ -238,6 +240,30 @@ func installed() bool {
 		})
 }
 
+// unfitness is why an engine cannot hold rentals; nil when it can.
+func unfitness(said system.Info) *problem {
+	if missing := missingLimits(said); missing != "" {
+		return problemf("Run the engine as root on a Linux kernel with control groups: https://docs.docker.com/engine/install/troubleshoot/",
+			"Docker Engine cannot limit the %s of containers on this system.", missing)
+	}
+	if seccompProfile(said) == "" {
+		return problemf("Run the engine on a Linux kernel with seccomp: https://docs.docker.com/engine/security/seccomp/",
+			"Docker Engine cannot filter the system calls of containers on this system.")
+	}
+	return nil
+}
+
+// seccompProfile is what the engine filters system calls by unless told otherwise: "default" or "builtin" is its
+// own, a path the host's, "unconfined" none. It is "" when the engine cannot filter.
+func seccompProfile(said system.Info) string {
+	for _, option := range said.SecurityOptions {
+		if profile, ok := strings.CutPrefix(option, "name=seccomp,profile="); ok {
+			return profile
+		}
+	}
+	return ""
+}
+
 // missingLimits names a limit that the engine could only ignore; "" when all are there.
 func missingLimits(said system.Info) string {
 	switch {
@@ -254,6 +280,7 @@ func missingLimits(said system.Info) string {
 func factsOf(said system.Info) facts {
 	return facts{
 		AppArmor:    slices.ContainsFunc(said.SecurityOptions, func(o string) bool { return strings.HasPrefix(o, "name=apparmor") }),
+		Unconfined:  seccompProfile(said) == "unconfined",
 		Quota:       said.Driver == "btrfs" || said.Driver == "zfs",
 		LiveRestore: said.LiveRestoreEnabled,
 	}

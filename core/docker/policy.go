@@ -58,6 +58,7 @@ var (
 // facts are what the policy needs to know of the engine.
 type facts struct {
 	AppArmor    bool // its default profile can be named
+	Unconfined  bool // it filters no system calls unless asked, as Docker Desktop
 	Quota       bool // its storage is known to hold containers to a size
 	LiveRestore bool // containers outlive its restarts
 }
@@ -309,6 +310,9 @@ func securityOptions(facts facts) []string {
 	options := []string{"no-new-privileges:true"}
 	if facts.AppArmor {
 		options = append(options, "apparmor=docker-default")
+	}
+	if facts.Unconfined {
+		options = append(options, "seccomp=builtin") // engines that can be unconfined know this name
 	}
 	return options
 }

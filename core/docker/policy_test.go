@@ -64,7 +64,7 @@ func TestPlanGolden(t *testing.T) {
 		spec  rental.Spec
 		facts facts
 	}{
-		"greatest": {greatest(), facts{AppArmor: true, Quota: true}},
+		"greatest": {greatest(), facts{AppArmor: true, Unconfined: true, Quota: true}},
 		"least":    {least(), facts{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -143,7 +143,7 @@ var reviewed = map[reflect.Type]map[string]string{
 }
 
 func TestEveryFieldIsReviewed(t *testing.T) {
-	plan, err := newPlan(greatest(), testImage, testBrought, "dc-net-test", facts{AppArmor: true, Quota: true}, testSeal)
+	plan, err := newPlan(greatest(), testImage, testBrought, "dc-net-test", facts{AppArmor: true, Unconfined: true, Quota: true}, testSeal)
 	if err != nil {
 		t.Fatal(err)
 	}

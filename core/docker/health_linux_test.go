@@ -1,0 +1,89 @@
+package docker
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/docker/docker/api/types/system"
+)
+
+// The options are those of engines 20.10 to 28, rootless ones and Docker Desktop.
+func TestRentalsAreNeverWithoutSeccomp(t *testing.T) {
+	for name, test := range map[string]struct {
+		options    []string
+		fit, asked bool // asked: the profile is named for each container
+	}{
+		"20.10":           {[]string{"name=apparmor", "name=seccomp,profile=default"}, true, false},
+		"28":              {[]string{"name=apparmor", "name=seccomp,profile=builtin", "name=cgroupns"}, true, false},
+		"rootless":        {[]string{"name=seccomp,profile=builtin", "name=rootless", "name=cgroupns"}, true, false},
+		"the host's own":  {[]string{"name=seccomp,profile=/etc/docker/seccomp.json"}, true, false},
+		"Docker Desktop":  {[]string{"name=seccomp,profile=unconfined", "name=cgroupns"}, true, true},
+		"without seccomp": {[]string{"name=apparmor", "name=cgroupns"}, false, false},
+		"nothing":         {nil, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			said := system.Info{MemoryLimit: true, CPUCfsQuota: true, PidsLimit: true, SecurityOptions: test.options}
+			unfit := unfitness(said)
+			if (unfit == nil) != test.fit {
+				t.Errorf("problem %v, fit %t", unfit, test.fit)
+			}
+			if unfit != nil && (!strings.Contains(unfit.text, "system calls") || unfit.fix == "") {
+				t.Errorf("problem %q, fix %q", unfit.text, unfit.fix)
+			}
+			options := strings.Join(securityOptions(factsOf(said)), " ")
+			if strings.Contains(options, "seccomp=builtin") != test.asked || strings.Contains(options, "unconfined") {
+				t.Errorf("security options %q, asked for a profile %t", options, test.asked)
+			}
+		})
+	}
+}
+
+// TestUnfitEngineIsRefused stands in for an engine that this machine cannot have: one whose kernel has no seccomp.
+func TestUnfitEngineIsRefused(t *testing.T) {
+	e := engineThatSays(t, system.Info{MemoryLimit: true, CPUCfsQuota: true, PidsLimit: true})
+	if _, err := e.knownFacts(t.Context()); !isUnavailable(err) {
+		t.Errorf("facts: %v, want docker_unavailable", err)
+	}
+	err := e.look(t.Context(), func() {})
+	if _, ok := errors.AsType[*problem](err); !ok {
+		t.Errorf("look: %v, want a problem", err)
+	}
+	if e.Info().Available {
+		t.Error("the engine is available")
+	}
+}
+
+// engineThatSays is an engine that only answers what it is.
+func engineThatSays(t *testing.T, said system.Info) *Engine {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", "1.47")
+		if strings.HasSuffix(r.URL.Path, "/info") {
+			if err := json.NewEncoder(w).Encode(said); err != nil {
+				t.Errorf("answering: %v", err)
+			}
+		}
+	})}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-served
+	})
+	e, err := New(Options{Host: "unix://" + socket, OwnerKey: make([]byte, 16), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
