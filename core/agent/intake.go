@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 	"unicode"
@@ -35,6 +36,7 @@ func (l *loop) handle(in protocol.Incoming) {
 		l.runSpeedtest(reply)
 	case *protocol.Earnings:
 		l.earned(message)
+		l.keep(func(error) {})
 		answer(nil)
 	case *protocol.Notice:
 		l.notice(message)
@@ -90,8 +92,7 @@ func (l *loop) registered(r *protocol.Registered) {
 	}
 	l.useRelay(r.Relay)
 	if r.Earnings != nil {
-		l.memory.Earned = r.Earnings
-		l.remember()
+		l.earned(r.Earnings)
 	}
 	l.keep(func(error) {})
 	l.tellAll()
@@ -111,12 +112,16 @@ func drainOf(d *protocol.DrainNode) Wish {
 }
 
 func (l *loop) earned(e *protocol.Earnings) {
-	l.memory.Earned = e
-	l.remember()
-	l.keep(func(error) {})
+	if !reflect.DeepEqual(e, l.memory.Earned) {
+		l.memory.Earned = e
+		l.remember()
+	}
 }
 
 func (l *loop) propose(offer protocol.Offer) {
+	if reflect.DeepEqual(&offer, l.memory.Proposal) {
+		return
+	}
 	l.memory.Proposal = &offer
 	l.asker = byBackend
 	l.remember()

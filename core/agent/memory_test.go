@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -141,4 +142,61 @@ func TestUnreadMemoryIsNotWrittenOver(t *testing.T) {
 	if got, err := m.Load(); err != nil || got.NodeID != "node-2" {
 		t.Errorf("afterwards: %+v, %v", got, err)
 	}
+}
+
+// counted is a memory that counts what is written.
+type counted struct {
+	Memory
+	saves atomic.Int32
+}
+
+func (c *counted) Save(r Remembered) error {
+	c.saves.Add(1)
+	return c.Memory.Save(r)
+}
+
+// What the backend says again costs no write.
+func TestOnlyNewsIsWritten(t *testing.T) {
+	onRig(t, func(t *testing.T, m *rig) {
+		disk := &counted{Memory: m.state}
+		m.state = disk
+		s := m.boot()
+		earned := func(total string) *protocol.Earnings {
+			return &protocol.Earnings{
+				Currency: "USD", Total: total, NextPayoutAt: new(time.Unix(1<<31, 0).UTC()), History: []protocol.DayAmount{{Day: "2030-01-01", Amount: "1"}},
+			}
+		}
+		again := func(total string, cpus float64) {
+			s.mustOK(&protocol.Registered{NodeID: "node-1", Earnings: earned(total), Relay: &protocol.Relay{Address: "relay.example.com:7000"}})
+			s.mustOK(earned(total))
+			s.mustOK(&protocol.SetOfferRequest{Offer: protocol.Offer{GPUIndices: []int{0}, CPUCores: cpus}})
+		}
+		again("12.30", 2)
+		for _, change := range []struct {
+			total string
+			cpus  float64
+			costs int32
+		}{
+			{"12.30", 2, 0},
+			{"12.31", 2, 1},
+			{"12.31", 3, 1},
+		} {
+			before := disk.saves.Load()
+			again(change.total, change.cpus)
+			if got := disk.saves.Load() - before; got != change.costs {
+				t.Errorf("%+v: written %d times", change, got)
+			}
+			if status := s.Status(); status.Earnings.Total != change.total || status.Offer.CPUCores != change.cpus {
+				t.Errorf("%+v: earnings %+v, offer %+v", change, status.Earnings, status.Offer)
+			}
+		}
+		s.leave()
+		s = m.boot() // what is on disk is the same as what the backend says
+		before := disk.saves.Load()
+		again("12.31", 3)
+		if got := disk.saves.Load() - before; got != 0 {
+			t.Errorf("after a restart: written %d times", got)
+		}
+		s.leave()
+	})
 }

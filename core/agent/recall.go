@@ -22,7 +22,7 @@ func (l *loop) recall() {
 	}
 }
 
-// remember says that memory has changed; keep is what puts it on disk.
+// remember says that memory has changed, which costs a write; keep is what puts it on disk.
 func (l *loop) remember() {
 	l.changes++
 	l.stale = true
