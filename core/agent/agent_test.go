@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -334,6 +335,33 @@ func TestSeedOnlyBackend(t *testing.T) {
 			t.Errorf("answered %d messages that want no answer", n)
 		}
 		s.leave()
+	})
+}
+
+// An end that nobody has confirmed is told by the next agent too, asked or not.
+func TestEndsAreToldAgainAfterRestart(t *testing.T) {
+	onRig(t, func(t *testing.T, m *rig) {
+		s := m.boot()
+		s.send("", order("r-1"))
+		s.send("", with(order("r-2"), func(o *protocol.StartInstance) { o.PortMapping = nil }))
+		s.send("", &protocol.StopInstance{RentalID: "r-1"})
+		want := s.link.lastInstance("r-1")
+		s.leave()
+		again := m.boot()
+		told := again.link.posted()
+		if len(told) == 0 || want.State != "stopped" || !cmp.Equal(told[0], want) {
+			t.Errorf("the next agent tells %+v, want first %+v", told, want)
+		}
+		if got := again.link.states("r-2"); slices.Contains(got, "stopped") {
+			t.Errorf("a rental that lives is told to be %v", got)
+		}
+		again.mustOK(&protocol.StatusReceived{RentalID: "r-1", Sequence: want.Sequence})
+		again.leave()
+		third := m.boot()
+		if got := third.link.states("r-1"); len(got) != 0 {
+			t.Errorf("a confirmed end is told again: %v", got)
+		}
+		third.leave()
 	})
 }
 

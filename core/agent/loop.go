@@ -87,6 +87,7 @@ func newLoop(a *Agent) *loop {
 	l.rentals = a.parts.Rentals.Statuses()
 	l.ended = a.parts.Rentals.Ended(l.began.Add(-endedShown))
 	l.posted = nodeStatus(l.memory.wish(), l.asker, l.offer)
+	l.tellEnds()
 	return l
 }
 

@@ -175,6 +175,16 @@ func (l *loop) tellAll() {
 	})
 }
 
+// tellEnds posts what has ended before this agent was started: some backends never answer a register,
+// and nobody else would tell those again.
+func (l *loop) tellEnds() {
+	for _, s := range l.rentals {
+		if s.State.Final() {
+			l.parts.Link.PostInstance(instance(s))
+		}
+	}
+}
+
 // reconcile follows the book: an end that nobody has settled for days is given up there.
 func (l *loop) reconcile(book []rental.Status) {
 	at := make(map[rental.ID]int, len(l.rentals))
