@@ -55,6 +55,8 @@ func (m *Market) agentYAML(o Options) string {
 	line("  ca_file: %s", caFile)
 	line("api_key_file: %s", keyFile)
 	line("state_dir: %s", stateDir)
+	line("offer:")
+	line("  disk: 20g # as far as it is there: without a figure the agent keeps 20 GiB free, and a small machine would offer none")
 	line("images:")
 	line("  allow_loopback_registry: true")
 	line("speedtest:")

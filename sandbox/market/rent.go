@@ -29,6 +29,7 @@ type Rent struct {
 const (
 	DefaultCPUs     = 0.5
 	DefaultRAMBytes = 256 << 20
+	diskBytes       = 256 << 20
 )
 
 // Rent orders a rental and returns the order as it was sent. A refusal of the node is a *protocol.Error.
@@ -66,6 +67,7 @@ func (m *Market) order(r Rent) (protocol.StartInstance, error) {
 		GPUIndices: r.GPUs,
 		RAMLimit:   protocol.Size(r.RAMBytes),
 		CPUCores:   r.CPUs,
+		DiskLimit:  diskBytes,
 		ShmSize:    protocol.Size(r.ShmBytes),
 	}
 	if order.RentalID == "" {
