@@ -229,7 +229,7 @@ func (w *world) order(id string) protocol.StartInstance {
 	w.must(err)
 	return protocol.StartInstance{
 		RentalID: id, Image: w.Image, GPUIndices: []int{},
-		RAMLimit: 128 << 20, CPUCores: 0.5, ShmSize: 32 << 20,
+		RAMLimit: 128 << 20, CPUCores: 0.5, DiskLimit: 64 << 20, ShmSize: 32 << 20,
 		EnvVars: map[string]string{"GREETING": "hello"}, PortMapping: ports,
 	}
 }
@@ -244,6 +244,8 @@ func (w *world) rent(order protocol.StartInstance) protocol.InstanceStatus {
 // accept orders and requires that the order is taken.
 func (w *world) accept(order protocol.StartInstance) {
 	w.t.Helper()
+	// The first heartbeat does not wait for Docker.
+	w.eventually("the agent accepts", func() bool { return w.status().Accepting })
 	result, err := w.Backend.StartInstance(w.within(), w.node, order)
 	w.must(err)
 	if !result.OK {
