@@ -76,18 +76,26 @@ func New(options Options) (*Engine, error) {
 // connect makes a new client. A client settles on an API version once, so an engine that comes back,
 // maybe upgraded, gets a new one.
 func (e *Engine) connect() error {
+	made, err := e.newClient()
+	if err != nil {
+		return err
+	}
+	if old := e.client.Swap(made); old != nil {
+		_ = old.Close() // closes idle connections only
+	}
+	return nil
+}
+
+func (e *Engine) newClient() (*client.Client, error) {
 	host := e.host
 	if host == "" {
 		host = defaultHost()
 	}
 	made, err := client.NewClientWithOpts(client.WithHost(host), client.WithAPIVersionNegotiation())
 	if err != nil {
-		return fmt.Errorf("preparing the Docker client for %s: %w", host, err)
+		return nil, fmt.Errorf("preparing the Docker client for %s: %w", host, err)
 	}
-	if old := e.client.Swap(made); old != nil {
-		_ = old.Close() // closes idle connections only
-	}
-	return nil
+	return made, nil
 }
 
 // api is the client to call the engine with.

@@ -74,6 +74,12 @@ func isUnavailable(err error) bool {
 	return ok && failure.Code == rental.CodeDockerUnavailable
 }
 
+// isNotFound reports whether err says that the container is gone.
+func isNotFound(err error) bool {
+	failure, ok := errors.AsType[*rental.Failure](err)
+	return ok && failure.Code == rental.CodeNotFound
+}
+
 func goneFailure() *rental.Failure {
 	return rental.Failf(rental.CodeNotFound, "The container is gone.")
 }

@@ -2,6 +2,7 @@ package docker_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -38,11 +39,12 @@ func TestWaitOutlivesTheEngine(t *testing.T) {
 		command     []string
 		survives    bool
 		atOnce      bool // nobody has the time to see that it is away
+		exits       int  // the code of a program that survives and then ends by itself
 	}{
 		"restart":                       {end: (*engine.Engine).Down},
 		"restart at once":               {end: (*engine.Engine).Down, atOnce: true},
 		"restart, program will not end": {end: (*engine.Engine).Down, command: []string{"-ignore-sigterm"}},
-		"restart with live-restore":     {liveRestore: true, end: (*engine.Engine).Down, survives: true},
+		"restart with live-restore":     {liveRestore: true, end: (*engine.Engine).Down, survives: true, exits: 143},
 		"killed":                        {end: (*engine.Engine).Kill},
 		"killed with live-restore":      {liveRestore: true, end: (*engine.Engine).Kill, survives: true},
 	}
@@ -69,11 +71,16 @@ func TestWaitOutlivesTheEngine(t *testing.T) {
 			}
 			if test.survives {
 				report(t, c)
-				if err := e.Stop(t.Context(), c.ID, 10*time.Second); err != nil {
+				if !eventually(t, func() bool { return cli(t, "info", "-f", "{{.NEventsListener}}") == "1" }) {
+					t.Fatal("Wait has not come back to the engine")
+				}
+				if test.exits != 0 { // as if the engine had done it, which has been away before
+					request(c.Routes[0].Target.String(), fmt.Sprintf("/exit?code=%d", test.exits))
+				} else if err := e.Stop(t.Context(), c.ID, 10*time.Second); err != nil {
 					t.Fatal(err)
 				}
-				if got := <-result; got.err != nil || got.exit.EngineStopped || got.exit.Code != 0 {
-					t.Errorf("Wait: %+v, %v; want the end that Stop brought", got.exit, got.err)
+				if got := <-result; got.err != nil || got.exit.EngineStopped || got.exit.Code != test.exits {
+					t.Errorf("Wait: %+v, %v; want the end that came long after the engine's return", got.exit, got.err)
 				}
 				return
 			}

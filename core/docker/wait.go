@@ -23,8 +23,8 @@ const (
 	// The pauses between two looks for an engine that is away.
 	firstPause   = 50 * time.Millisecond
 	longestPause = 2 * time.Second
-	// leavesWithin is how long an engine that shuts down may be there after it has ended a container:
-	// it waits for the others, stopSeconds and a bit.
+	// leavesWithin is how long an engine that has ended a container is watched for its departure. One that
+	// shuts down goes as soon as all others have ended too, or is found to take no connections any more.
 	leavesWithin = 20 * time.Second
 	// eventLag is how much later than the exit that it caused an engine may note a signal.
 	eventLag = 500 * time.Millisecond
@@ -32,22 +32,29 @@ const (
 
 // Wait implements rental.Engine.
 func (e *Engine) Wait(ctx context.Context, containerID string) (rental.Exit, error) {
+	var last signs
 	outage := false
 	for {
-		ended, err := e.accompany(ctx, containerID, outage)
+		ended, err := e.accompany(ctx, containerID, &last, outage)
 		switch {
 		case ctx.Err() != nil:
 			return rental.Exit{}, context.Cause(ctx)
+		case engineGone(err) && !e.keepsContainers() && !e.stopping.has(containerID):
+			// It takes its containers with it, and may give their ports to others when it is back.
+			return rental.Exit{EngineStopped: true}, nil
 		case engineGone(err) || isUnavailable(err):
-			outage = true
-			if err := e.awaitReturn(ctx); err != nil {
-				return rental.Exit{}, waitFailure(ctx, err)
+			if ended, err = e.awaitReturn(ctx, containerID); err != nil {
+				return rental.Exit{}, err
 			}
+			outage = !ended.running // what has come through is ended by another matter from now on
 		case err != nil:
 			return rental.Exit{}, waitFailure(ctx, err)
 		case ended.running:
-			outage = false // it has come through: what ends it from now on is another matter
+			outage = false
 		default:
+			if last.killed.After(ended.started) {
+				ended.oomKilled = false // the engine remembers that of any process, however long ago
+			}
 			return ended.exit(outage, e.keepsContainers()), nil
 		}
 	}
@@ -66,7 +73,7 @@ var errLeft = fmt.Errorf("the engine has gone away: %w", io.EOF)
 // accompany waits for the container's end with the engine's events beside it. The stream of events, which no other
 // engine can continue, breaks when this engine goes: an engine that ended the container on its way out
 // is told by that, however soon the next one is there. Such an end is an error for which engineGone holds.
-func (e *Engine) accompany(ctx context.Context, containerID string, outage bool) (end, error) {
+func (e *Engine) accompany(ctx context.Context, containerID string, last *signs, outage bool) (end, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	api, err := e.settled(ctx)
@@ -81,12 +88,21 @@ func (e *Engine) accompany(ctx context.Context, containerID string, outage bool)
 		),
 	})
 	results, errs := api.ContainerWait(ctx, containerID, container.WaitConditionNotRunning)
-	var last signs
-	for waiting := true; waiting; {
+	waiting := true
+	defer func() {
+		if cancel(); waiting { // the client's goroutine ends when one of its channels has been read
+			select {
+			case <-results:
+			case <-errs:
+			}
+		}
+	}()
+	for waiting {
 		select { // ctx ends left, if nothing before
 		case <-results:
 			waiting = false
 		case err := <-errs:
+			waiting = false
 			return end{}, err
 		case event := <-said:
 			last.note(event)
@@ -95,7 +111,7 @@ func (e *Engine) accompany(ctx context.Context, containerID string, outage bool)
 		}
 	}
 	ended, err := e.endOf(ctx, containerID)
-	if err != nil || ended.running || ended.asked || ended.oomKilled || outage {
+	if err != nil || ended.running || ended.asked || outage {
 		return ended, err
 	}
 	return e.linger(ctx, ended, last, said, left)
@@ -126,7 +142,7 @@ func (s *signs) note(event events.Message) {
 
 // linger stays to see whether the engine, if it was asked to end the container and not by this agent, goes away
 // after it: then it has ended the container on its way out. One that stays has been asked by a person.
-func (e *Engine) linger(ctx context.Context, ended end, last signs, said <-chan events.Message, left <-chan error) (end, error) {
+func (e *Engine) linger(ctx context.Context, ended end, last *signs, said <-chan events.Message, left <-chan error) (end, error) {
 	began := time.Now()
 	late := time.NewTimer(0)
 	defer late.Stop()
@@ -144,6 +160,9 @@ func (e *Engine) linger(ctx context.Context, ended end, last signs, said <-chan 
 		case err := <-left:
 			return end{}, cmp.Or(err, errLeft)
 		case <-late.C:
+			if stay == leavesWithin && !e.takesConnections(ctx) {
+				return end{}, errLeft
+			}
 			return ended, nil
 		}
 	}
@@ -157,16 +176,37 @@ func (e *Engine) answers(ctx context.Context) bool {
 	return err == nil
 }
 
-// awaitReturn returns when the engine answers again.
-func (e *Engine) awaitReturn(ctx context.Context) error {
-	for pause := firstPause; !e.answers(ctx); pause = min(2*pause, longestPause) {
+// takesConnections reports whether the engine answers on a new connection. One that shuts down may serve those it
+// has, but closes its door before it ends the first container.
+func (e *Engine) takesConnections(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	fresh, err := e.newClient()
+	if err != nil {
+		return false
+	}
+	defer fresh.Close()
+	_, err = fresh.Ping(ctx)
+	return err == nil
+}
+
+// awaitReturn returns when the engine tells of the container again. One that has just come back may answer
+// with errors at first.
+func (e *Engine) awaitReturn(ctx context.Context, containerID string) (end, error) {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		if e.answers(ctx) {
+			found, err := e.endOf(ctx, containerID)
+			if err == nil || isNotFound(err) {
+				return found, err
+			}
+			e.log.Warn("looking for a container after the engine's return", "container", containerID, "error", err)
+		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return end{}, context.Cause(ctx)
 		}
 	}
-	return nil
 }
 
 // end is what an engine tells of a container that may have ended.
@@ -197,16 +237,18 @@ func (e *Engine) endOf(ctx context.Context, containerID string) (end, error) {
 		return end{}, fmt.Errorf("reading when the container ended: %w", err)
 	}
 	return end{
-		asked: e.stopping.has(containerID), code: there.State.ExitCode, oomKilled: there.State.OOMKilled,
+		asked: e.stopping.has(containerID), code: there.State.ExitCode, oomKilled: there.State.OOMKilled && there.State.ExitCode == killed,
 		started: started, last: finished,
 	}, nil
 }
+
+// Codes with which a container ends that was killed, that was asked to end, and of which nothing is known.
+const killed, terminated, unknown = 137, 143, 255
 
 // exit tells whose doing the end was. An engine that does not keep containers while it is away ends them all,
 // with whatever code they then exit. One that keeps them reports their own exits afterwards, but "killed" and
 // "unknown" too when the machine went down with it.
 func (d end) exit(outage, kept bool) rental.Exit {
-	const killed, terminated, unknown = 137, 143, 255
 	byEngine := !kept || d.code == killed || d.code == terminated || d.code == unknown
 	return rental.Exit{
 		Code: d.code, OOMKilled: d.oomKilled, At: d.last,
