@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"container/list"
 	"slices"
 	"sync"
 	"time"
@@ -28,16 +29,24 @@ type outbox struct {
 	answers [][]byte
 	bytes   int // of answers
 	node    *protocol.NodeStatus
+	before  []*line // whose final statuses were queued before node, and go first
 	rentals map[string]*line
-	turn    []string // rentals with something to send, the next first
+	turns   list.List // the lines with something to send, the next first
+	ends    list.List // the lines with a final status, the oldest first
 }
 
 // line is what has to be said about one rental.
 type line struct {
-	queue []protocol.InstanceStatus // unsent, oldest first; a final status is the last
-	final *protocol.InstanceStatus  // sent or not, until it has been confirmed
-	since time.Time                 // of final
+	rental string
+	queue  []protocol.InstanceStatus // unsent, oldest first; a final status is the last
+	final  *protocol.InstanceStatus  // sent or not, until it has been confirmed
+	since  time.Time                 // of final
+	turn   *list.Element             // in turns; nil: queue is empty
+	end    *list.Element             // in ends; nil: there is no final
 }
+
+// ending reports whether a final status is unsent.
+func (l *line) ending() bool { return len(l.queue) > 0 && l.queue[len(l.queue)-1].Final() }
 
 // parcel is one thing to send: a finished frame, or a message.
 type parcel struct {
@@ -81,11 +90,17 @@ func (o *outbox) crowded() bool {
 	return len(o.answers) >= crowdedAnswers || o.bytes >= crowdedBytes
 }
 
-// postNode queues a node status; only the latest matters.
+// postNode queues a node status; only the latest matters. It waits for the final statuses before it: a
+// node that paused because its last rental has ended must not seem to have paused under it.
 func (o *outbox) postNode(status protocol.NodeStatus) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.node = &status
+	o.node, o.before = &status, nil
+	for turn := o.turns.Front(); turn != nil; turn = turn.Next() {
+		if l := turn.Value.(*line); l.ending() {
+			o.before = append(o.before, l)
+		}
+	}
 	tick(o.ready)
 }
 
@@ -93,23 +108,22 @@ func (o *outbox) postNode(status protocol.NodeStatus) {
 func (o *outbox) forgetNode() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.node = nil
+	o.node, o.before = nil, nil
 }
 
 // postInstance queues a status of a rental behind those before it.
 func (o *outbox) postInstance(status protocol.InstanceStatus) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	l := o.rentals[status.RentalID]
-	if l == nil {
-		l = &line{}
-		o.rentals[status.RentalID] = l
-	}
+	l := o.line(status.RentalID)
 	if status.Final() {
 		if l.final != nil && l.final.Sequence == status.Sequence {
 			return // known: it is sent until it has been confirmed
 		}
-		l.final, l.since = &status, time.Now()
+		if l.end != nil {
+			o.ends.Remove(l.end)
+		}
+		l.final, l.since, l.end = &status, time.Now(), o.ends.PushBack(l)
 		o.expire()
 	}
 	if last := len(l.queue) - 1; last >= 0 && supersedes(status, l.queue[last]) {
@@ -120,7 +134,7 @@ func (o *outbox) postInstance(status protocol.InstanceStatus) {
 	if len(l.queue) > maxPerRental {
 		l.queue = slices.Delete(l.queue, 0, 1)
 	}
-	o.line(status.RentalID)
+	o.queued(l)
 }
 
 // supersedes reports whether next says all that last said: the same status again, or more progress
@@ -130,10 +144,20 @@ func supersedes(next, last protocol.InstanceStatus) bool {
 		next.State == last.State && next.Progress != nil && last.Progress != nil
 }
 
-// line gives a rental a turn, if it has none.
-func (o *outbox) line(rental string) {
-	if !slices.Contains(o.turn, rental) {
-		o.turn = append(o.turn, rental)
+// line is that of a rental, a new one if need be.
+func (o *outbox) line(rental string) *line {
+	l := o.rentals[rental]
+	if l == nil {
+		l = &line{rental: rental}
+		o.rentals[rental] = l
+	}
+	return l
+}
+
+// queued gives a line that has something to send its turn.
+func (o *outbox) queued(l *line) {
+	if l.turn == nil {
+		l.turn = o.turns.PushBack(l)
 	}
 	tick(o.ready)
 }
@@ -142,14 +166,19 @@ func (o *outbox) line(rental string) {
 func (o *outbox) settle(rental string, sequence int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if l := o.rentals[rental]; l != nil && l.final != nil && l.final.Sequence <= sequence {
-		o.drop(rental)
+	if l := o.rentals[rental]; l != nil && l.final != nil && l.final.Sequence == sequence {
+		o.drop(l)
 	}
 }
 
-func (o *outbox) drop(rental string) {
-	delete(o.rentals, rental)
-	o.turn = slices.DeleteFunc(o.turn, func(name string) bool { return name == rental })
+// drop forgets a line that has come to its end.
+func (o *outbox) drop(l *line) {
+	delete(o.rentals, l.rental)
+	o.ends.Remove(l.end)
+	if l.turn != nil {
+		o.turns.Remove(l.turn)
+	}
+	l.queue, l.turn = nil, nil
 }
 
 // reconnected begins the connection of that number: it forgets the answers that the last one has not
@@ -159,10 +188,10 @@ func (o *outbox) reconnected(number uint64) {
 	defer o.mu.Unlock()
 	o.number, o.answers, o.bytes = number, nil, 0
 	o.expire()
-	for rental, l := range o.rentals {
-		if l.final != nil && (len(l.queue) == 0 || !l.queue[len(l.queue)-1].Final()) {
+	for end := o.ends.Front(); end != nil; end = end.Next() {
+		if l := end.Value.(*line); !l.ending() {
 			l.queue = append(l.queue, *l.final)
-			o.line(rental)
+			o.queued(l)
 		}
 	}
 	tick(o.ready)
@@ -171,14 +200,17 @@ func (o *outbox) reconnected(number uint64) {
 // expire gives up final statuses that nobody has confirmed for too long. It is done at each new one,
 // too: a connection to a backend that confirms none may last for ever.
 func (o *outbox) expire() {
-	for rental, l := range o.rentals {
-		if l.final != nil && time.Since(l.since) > o.keep {
-			o.drop(rental)
+	for end := o.ends.Front(); end != nil; end = o.ends.Front() {
+		l := end.Value.(*line)
+		if time.Since(l.since) <= o.keep {
+			return
 		}
+		o.drop(l)
 	}
 }
 
-// take removes the next thing to send: answers first, then the node, then the rentals in turn.
+// take removes the next thing to send: answers first, then the node, then the rentals in turn. Only the
+// final statuses that were queued before the node's go before it.
 func (o *outbox) take() (p parcel, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -187,9 +219,9 @@ func (o *outbox) take() (p parcel, ok bool) {
 		p.frame = o.answers[0]
 		o.answers, o.bytes = slices.Delete(o.answers, 0, 1), o.bytes-len(p.frame)
 		tick(o.room)
-	case o.node != nil:
+	case o.node != nil && !o.ending():
 		p.message, o.node = *o.node, nil
-	case len(o.turn) > 0:
+	case o.turns.Len() > 0:
 		p.message = o.next()
 	default:
 		return parcel{}, false
@@ -200,7 +232,15 @@ func (o *outbox) take() (p parcel, ok bool) {
 	return p, true
 }
 
-func (o *outbox) some() bool { return len(o.answers) > 0 || len(o.turn) > 0 || o.node != nil }
+// ending reports whether a final status from before the node's is unsent.
+func (o *outbox) ending() bool {
+	for len(o.before) > 0 && !o.before[0].ending() {
+		o.before = o.before[1:]
+	}
+	return len(o.before) > 0
+}
+
+func (o *outbox) some() bool { return len(o.answers) > 0 || o.turns.Len() > 0 || o.node != nil }
 
 // empty reports whether there is nothing to send.
 func (o *outbox) empty() bool {
@@ -211,16 +251,17 @@ func (o *outbox) empty() bool {
 
 // next is the oldest status of the rental whose turn it is.
 func (o *outbox) next() protocol.InstanceStatus {
-	rental := o.turn[0]
-	o.turn = o.turn[1:]
-	l := o.rentals[rental]
+	l := o.turns.Front().Value.(*line)
 	status := l.queue[0]
 	l.queue = slices.Delete(l.queue, 0, 1)
-	switch {
-	case len(l.queue) > 0:
-		o.turn = append(o.turn, rental)
-	case l.final == nil:
-		delete(o.rentals, rental)
+	if len(l.queue) > 0 {
+		o.turns.MoveToBack(l.turn)
+		return status
+	}
+	o.turns.Remove(l.turn)
+	l.turn = nil
+	if l.final == nil {
+		delete(o.rentals, l.rental)
 	}
 	return status
 }
@@ -238,13 +279,9 @@ func (o *outbox) putBack(p parcel) {
 			o.node = &message
 		}
 	case protocol.InstanceStatus:
-		l := o.rentals[message.RentalID]
-		if l == nil {
-			l = &line{}
-			o.rentals[message.RentalID] = l
-		}
+		l := o.line(message.RentalID)
 		l.queue = slices.Insert(l.queue, 0, message)
-		o.line(message.RentalID)
+		o.queued(l)
 	}
 	tick(o.ready)
 }

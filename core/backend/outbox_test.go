@@ -114,6 +114,43 @@ func TestOutboxNode(t *testing.T) {
 	}
 }
 
+// TestOutboxNodeAfterEnds: a node status overtakes what is said of rentals, but not the ends before it.
+func TestOutboxNodeAfterEnds(t *testing.T) {
+	o := newOutbox(time.Hour)
+	o.postInstance(status("r-1", 1, "running"))
+	o.postInstance(status("r-2", 1, "stopping"))
+	o.postInstance(status("r-2", 2, "stopped"))
+	o.postInstance(status("r-3", 1, "stopped"))
+	o.postInstance(status("r-1", 2, "starting"))
+	o.postNode(protocol.NodeStatus{Status: protocol.Paused})
+	o.postInstance(status("r-4", 1, "stopped"))
+	o.settle("r-3", 1) // which makes nobody wait
+	want := []string{"r-1 1", "r-2 1", "r-4 1", "r-1 2", "r-2 2", "paused"}
+	if got := taken(o); !slices.Equal(got, want) {
+		t.Errorf("sent %v, want %v", got, want)
+	}
+}
+
+// TestOutboxOfMany: what an outbox does takes no longer because there is much in it.
+func TestOutboxOfMany(t *testing.T) {
+	const many = 100_000
+	o := newOutbox(time.Hour)
+	start := time.Now()
+	for i := range many {
+		o.postInstance(status(fmt.Sprint("r-", i), 1, "stopped"))
+	}
+	if got := len(taken(o)); got != many {
+		t.Errorf("%d ends are sent", got)
+	}
+	o.reconnected(1)
+	for i := range many { // the newest first, all of them waiting for their turn
+		o.settle(fmt.Sprint("r-", many-1-i), 1)
+	}
+	if took := time.Since(start); took > 20*time.Second || !o.empty() {
+		t.Errorf("took %v; empty: %v", took, o.empty())
+	}
+}
+
 // TestOutboxForgets: nothing is left of a rental once its end has been confirmed, or its statuses
 // have been sent.
 func TestOutboxForgets(t *testing.T) {
@@ -126,6 +163,11 @@ func TestOutboxForgets(t *testing.T) {
 	if got := taken(o); !slices.Equal(got, []string{"r-1 1", "r-2 1"}) {
 		t.Errorf("sent %v", got)
 	}
+	o.reconnected(0)
+	if got := taken(o); !slices.Equal(got, []string{"r-2 1"}) {
+		t.Errorf("sent again %v", got)
+	}
+	o.settle("r-2", 2) // which is not its end
 	o.reconnected(0)
 	if got := taken(o); !slices.Equal(got, []string{"r-2 1"}) {
 		t.Errorf("sent again %v", got)
