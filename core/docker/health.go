@@ -28,7 +28,6 @@ const (
 	firstRetry    = 250 * time.Millisecond
 	longestRetry  = 5 * time.Second
 	tidyUpWithin  = 10 * time.Second
-	nvidiaCDIKind = "nvidia.com/gpu"
 )
 
 // Info is what the engine last said of itself. Before Run has looked it is not available and has no problem.
@@ -308,16 +307,12 @@ func infoOf(said system.Info, apiVersion string) rental.EngineInfo {
 
 // gpuReady reports whether the engine can hand out NVIDIA GPUs, as far as it can be told from outside. Its API
 // does not list device drivers, so this goes by the signs of a toolkit set up as NVIDIA documents it:
-// the runtime it registers, the CDI devices it describes, or else its hook in the places of packages.
+// the runtime it registers, or else its hook in the place of packages. CDI devices are no sign: they come without the
+// hook, too, and then the device driver that GPUs are asked for by is missing.
 // A hook that was installed after the engine was started is taken for working, though it is not yet.
 func gpuReady(said system.Info) bool {
 	if _, ok := said.Runtimes["nvidia"]; ok {
 		return true
-	}
-	for _, device := range said.DiscoveredDevices {
-		if strings.HasPrefix(device.ID, nvidiaCDIKind+"=") {
-			return true
-		}
 	}
 	_, err := exec.LookPath("/usr/bin/nvidia-container-runtime-hook")
 	return err == nil

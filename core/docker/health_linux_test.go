@@ -87,3 +87,14 @@ func engineThatSays(t *testing.T, said system.Info) *Engine {
 	}
 	return e
 }
+
+func TestCDIDevicesDoNotMakeGPUsReady(t *testing.T) {
+	packaged := gpuReady(system.Info{}) // the machine that tests run on may have the toolkit
+	described := system.Info{DiscoveredDevices: []system.DeviceInfo{{Source: "cdi", ID: "nvidia.com/gpu=" + testGPU}}}
+	if got := gpuReady(described); got != packaged {
+		t.Errorf("with CDI devices %t, without %t", got, packaged)
+	}
+	if !gpuReady(system.Info{Runtimes: map[string]system.RuntimeWithStatus{"nvidia": {}}}) {
+		t.Error("not ready with the toolkit's runtime")
+	}
+}
