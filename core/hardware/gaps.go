@@ -61,12 +61,12 @@ func nvmlMissingGap() Gap {
 	}
 }
 
-// nvmlPathGap is for a library the owner has named.
+// nvmlPathGap is for a library named in Options.
 func nvmlPathGap(path string) Gap {
 	return Gap{
 		Code:    "nvml_missing",
 		Message: fmt.Sprintf("%s is not NVIDIA's management library, is not there, or cannot be loaded.", path),
-		Fix:     "Correct the path in the configuration, or remove it to have the library found.",
+		Fix:     "Name the library that NVIDIA's driver installed, or none to have it found.",
 	}
 }
 
