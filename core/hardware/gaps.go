@@ -29,6 +29,15 @@ func diskGap(path string) Gap {
 	}
 }
 
+// vmDiskGap is for a path that is not on this machine but in the container engine's virtual machine.
+func vmDiskGap(path string) Gap {
+	return Gap{
+		Code:    "disk_unknown",
+		Message: fmt.Sprintf("The container engine keeps its data in a virtual machine, at %s, where the free space cannot be read.", path),
+		Fix:     "Set offer.disk to how much of the virtual machine's disk may be rented.",
+	}
+}
+
 func osGap() Gap {
 	return Gap{
 		Code:    "os_unknown",

@@ -2,6 +2,7 @@ package hardware
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -26,7 +27,9 @@ type Meter struct {
 // NewMeter returns a meter that measures nothing before Run.
 func NewMeter(o Options) *Meter {
 	o = o.withDefaults()
-	return &Meter{options: o, diskPath: existing(o.DiskPath), gpus: gpuSession{options: o}}
+	m := &Meter{options: o, gpus: gpuSession{options: o}}
+	m.diskPath, _ = diskOf(o.DiskPath, runtime.GOOS)
+	return m
 }
 
 // Run holds what the meter reads from open until ctx ends; then it returns nil. Outside Run every
@@ -52,7 +55,7 @@ func (m *Meter) Use(survey Survey) {
 	for i, gpu := range survey.GPUs {
 		uuids[i] = gpu.UUID
 	}
-	diskPath := existing(survey.System.DiskPath)
+	diskPath, _ := diskOf(survey.System.DiskPath, runtime.GOOS) // one that is not here reads as nothing
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if diskPath == m.diskPath && slices.Equal(uuids, m.uuids) {

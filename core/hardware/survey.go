@@ -3,6 +3,8 @@ package hardware
 import (
 	"cmp"
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -18,7 +20,7 @@ import (
 
 // Options say where to look. The zero value is the whole machine with everything at its usual place.
 type Options struct {
-	DiskPath string       // whose disk counts, need not exist yet; default: the system's drive
+	DiskPath string       // whose disk counts, on Linux need not exist yet; default: the system's drive
 	NVMLPath string       // NVIDIA's management library; default: where its driver puts it
 	Log      *slog.Logger // default: none
 
@@ -93,7 +95,11 @@ func surveyRAM(ctx context.Context, _ Options, s *System) []Gap {
 }
 
 func surveyDisk(ctx context.Context, o Options, s *System) []Gap {
-	usage, err := disk.UsageWithContext(ctx, existing(o.DiskPath))
+	path, here := diskOf(o.DiskPath, runtime.GOOS)
+	if !here {
+		return []Gap{vmDiskGap(o.DiskPath)}
+	}
+	usage, err := disk.UsageWithContext(ctx, path)
 	if err != nil || usage.Total == 0 {
 		return []Gap{diskGap(o.DiskPath)}
 	}
@@ -121,12 +127,18 @@ func surveySensors(ctx context.Context, o Options, _ *System) []Gap {
 	return nil
 }
 
-// existing is path, or the nearest directory above it that is there: the disk path will be on.
-func existing(path string) string {
+// diskOf is path, or the nearest directory above it that is there: the disk path will be on. Only on
+// Linux: elsewhere the container engine has a virtual machine, whose path need not be here, and what
+// is above it here is another disk.
+func diskOf(path, system string) (directory string, here bool) {
 	for {
+		_, err := os.Stat(path)
 		parent := filepath.Dir(path)
-		if _, err := os.Stat(path); err == nil || parent == path {
-			return path
+		switch {
+		case err == nil, parent == path:
+			return path, true
+		case system != "linux":
+			return path, !errors.Is(err, fs.ErrNotExist)
 		}
 		path = parent
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 )
@@ -52,15 +53,45 @@ func TestSurveyOfDiskToBe(t *testing.T) {
 	directory := t.TempDir()
 	there := Take(t.Context(), Options{DiskPath: directory})
 	toBe := Take(t.Context(), Options{DiskPath: filepath.Join(directory, "not", "yet")})
-	if there.System.DiskTotalGB == nil || toBe.System.DiskTotalGB == nil || *there.System.DiskTotalGB != *toBe.System.DiskTotalGB {
-		t.Errorf("disk %s, want that of its parent, %s", asJSON(t, toBe.System), asJSON(t, there.System))
-	}
 	m := NewMeter(Options{})
 	m.swap(openSystem(m.options))
 	defer func() { m.swap(nil).close() }()
 	m.Use(toBe)
+	if runtime.GOOS != "linux" { // there it would be in the container engine's virtual machine
+		inVM := slices.ContainsFunc(toBe.Gaps, func(g Gap) bool { return g.Code == "disk_unknown" })
+		if there.System.DiskTotalGB == nil || toBe.System.DiskTotalGB != nil || toBe.System.DiskAvailableGB != nil || !inVM {
+			t.Errorf("disk %s, gaps %+v, want a gap and no disk", asJSON(t, toBe.System), toBe.Gaps)
+		}
+		if usage := m.Sample().DiskUsageGB; usage != nil {
+			t.Errorf("the meter tells %d GiB of a disk that is not here", *usage)
+		}
+		return
+	}
+	if there.System.DiskTotalGB == nil || toBe.System.DiskTotalGB == nil || *there.System.DiskTotalGB != *toBe.System.DiskTotalGB {
+		t.Errorf("disk %s, want that of its parent, %s", asJSON(t, toBe.System), asJSON(t, there.System))
+	}
 	if m.Sample().DiskUsageGB == nil {
 		t.Error("the meter does not know how full it is")
+	}
+}
+
+func TestDiskOf(t *testing.T) {
+	there := t.TempDir()
+	toBe := filepath.Join(there, "not", "yet")
+	for _, test := range []struct {
+		path, system string
+		want         string
+		here         bool
+	}{
+		{there, "linux", there, true},
+		{toBe, "linux", there, true},
+		{there, "windows", there, true},
+		{toBe, "windows", toBe, false},
+		{toBe, "darwin", toBe, false},
+	} {
+		if got, here := diskOf(test.path, test.system); got != test.want || here != test.here {
+			t.Errorf("%s on %s: %s, %v, want %s, %v", test.path, test.system, got, here, test.want, test.here)
+		}
 	}
 }
 
