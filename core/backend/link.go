@@ -239,9 +239,11 @@ func (l *Link) Answer(to protocol.Incoming, result protocol.CommandResult) {
 	frame, err := protocol.Encode(id, result)
 	if err != nil {
 		l.log.Error("an answer cannot be sent", "id", id, "error", err)
-		frame, _ = protocol.Encode(id, protocol.CommandResult{Error: &protocol.Error{
-			Code: protocol.Internal, Message: "The answer is too large to be sent; ask for less.",
-		}})
+		message := "The answer cannot be sent."
+		if errors.Is(err, protocol.ErrTooLarge) {
+			message = "The answer is too large to be sent; ask for less."
+		}
+		frame, _ = protocol.Encode(id, protocol.CommandResult{Error: &protocol.Error{Code: protocol.Internal, Message: message}})
 	}
 	if !l.replies.settle(to.Connection, id, frame) {
 		return

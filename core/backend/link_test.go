@@ -3,6 +3,7 @@ package backend
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"runtime"
 	"strings"
 	"testing"
@@ -119,6 +120,33 @@ func TestEarningsLeftOut(t *testing.T) {
 	<-link.Commands()
 	if log := link.log.String(); !strings.Contains(log, "earnings.today: takes a decimal number") {
 		t.Errorf("the log says\n%s", log)
+	}
+}
+
+// TestUnsayable: what cannot be encoded is called too large only where it is.
+func TestUnsayable(t *testing.T) {
+	handler, accepted := peers(t)
+	link := newLink(t, serveTLS(t, handler)).start()
+	peer := <-accepted
+	defer peer.Close()
+	for i, test := range []struct {
+		result any
+		says   string
+	}{
+		{math.NaN(), "The answer cannot be sent."},
+		{strings.Repeat("a", protocol.MaxFrameBytes), "The answer is too large to be sent; ask for less."},
+	} {
+		peer.say(fmt.Sprint(i), protocol.RunSpeedtest{})
+		link.Answer(<-link.Commands(), protocol.CommandResult{OK: true, Result: test.result})
+		if answer, _ := until[*protocol.CommandResult](peer); answer.Error == nil || answer.Error.Message != test.says {
+			t.Errorf("answered %s, want %q", object(answer), test.says)
+		}
+	}
+	s := newSession(link.Link, 1, peer.Conn, talk{register: func() protocol.Register {
+		return protocol.Register{Offer: protocol.Offer{CPUCores: math.NaN()}}
+	}})
+	if err := s.register(); err == nil || strings.Contains(err.Error(), "too large") || !strings.Contains(err.Error(), "cannot be sent (encoding register:") {
+		t.Errorf("says %v", err)
 	}
 }
 

@@ -59,7 +59,7 @@ func (s *session) register() error {
 	s.registers++
 	register, err := protocol.Encode(fmt.Sprintf("%s%d", s.registerPrefix, s.registers), s.talk.register())
 	if err != nil {
-		return &setback{problem: "This host's registration is too large to be sent.", cause: err}
+		return &setback{problem: fmt.Sprintf("This host's registration cannot be sent (%s).", clean(err.Error())), cause: err}
 	}
 	return s.sendFrame(register)
 }

@@ -3,7 +3,9 @@ package protocol
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 )
 
 // envelope is a frame.
@@ -17,8 +19,11 @@ type envelope struct {
 // that are never null, secrets that are carried.
 type wired interface{ wire() any }
 
+// ErrTooLarge is a frame above MaxFrameBytes.
+var ErrTooLarge = errors.New("the frame is too large")
+
 // Encode makes the frame of a message; id "" wants no answer. It is the one place where the
-// secrets of a message leave their redacted form. A frame above MaxFrameBytes is an error.
+// secrets of a message leave their redacted form. A frame above MaxFrameBytes is ErrTooLarge.
 func Encode(id string, m Message) ([]byte, error) {
 	frame := envelope{m.Event(), id, m}
 	if w, ok := m.(wired); ok {
@@ -32,7 +37,7 @@ func Encode(id string, m Message) ([]byte, error) {
 	}
 	encoded := bytes.TrimSuffix(buffer.Bytes(), []byte("\n"))
 	if len(encoded) > MaxFrameBytes {
-		return nil, fmt.Errorf("encoding %s: takes at most %d bytes, got %d", frame.Event, MaxFrameBytes, len(encoded))
+		return nil, fmt.Errorf("encoding %s: %w: takes at most %d bytes, got %d", frame.Event, ErrTooLarge, MaxFrameBytes, len(encoded))
 	}
 	return encoded, nil
 }
@@ -65,12 +70,30 @@ func (m Register) wire() any {
 }
 
 func (m Heartbeat) wire() any {
-	m.Metrics.GPUTemp = listed(m.Metrics.GPUTemp)
-	m.Metrics.GPUUtilization = listed(m.Metrics.GPUUtilization)
+	m.Metrics.CPUTemp = measured(m.Metrics.CPUTemp)
+	m.Metrics.CPUUtilization = measured(m.Metrics.CPUUtilization)
+	m.Metrics.GPUTemp = readings(m.Metrics.GPUTemp)
+	m.Metrics.GPUUtilization = readings(m.Metrics.GPUUtilization)
 	m.Metrics.GPUMemoryUsedMB = listed(m.Metrics.GPUMemoryUsedMB)
-	m.Metrics.GPUPowerW = listed(m.Metrics.GPUPowerW)
-	m.Metrics.GPUFanPercent = listed(m.Metrics.GPUFanPercent)
+	m.Metrics.GPUPowerW = readings(m.Metrics.GPUPowerW)
+	m.Metrics.GPUFanPercent = readings(m.Metrics.GPUFanPercent)
 	return &m
+}
+
+// measured makes null of what is no number: JSON has none such, and one bad sensor must not cost a beat.
+func measured(value *float64) *float64 {
+	if value == nil || math.IsNaN(*value) || math.IsInf(*value, 0) {
+		return nil
+	}
+	return value
+}
+
+func readings(values []*float64) []*float64 {
+	numbers := make([]*float64, len(values))
+	for i, value := range values {
+		numbers[i] = measured(value)
+	}
+	return numbers
 }
 
 func (s InstanceStatus) wire() any {

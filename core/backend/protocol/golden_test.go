@@ -3,7 +3,9 @@ package protocol
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -219,8 +221,34 @@ func TestEncodeLeavesItsMessageAlone(t *testing.T) {
 }
 
 func TestEncodeBoundsTheFrame(t *testing.T) {
-	if _, err := Encode("", CommandResult{Result: Logs{Text: string(make([]byte, MaxFrameBytes/6))}}); err == nil {
-		t.Error("a frame above the limit was encoded")
+	if _, err := Encode("", CommandResult{Result: Logs{Text: string(make([]byte, MaxFrameBytes/6))}}); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a frame above the limit was encoded: %v", err)
+	}
+	if _, err := Encode("", CommandResult{Result: math.NaN()}); err == nil || errors.Is(err, ErrTooLarge) {
+		t.Errorf("what JSON cannot say was encoded, or is too large: %v", err)
+	}
+}
+
+// TestBeatWithoutNumbers: a sensor that reads no number was not measured; the others were.
+func TestBeatWithoutNumbers(t *testing.T) {
+	temperatures := []*float64{new(math.NaN()), new(61.0)}
+	frame, err := Encode("", &Heartbeat{Status: Online, Metrics: Metrics{
+		CPUTemp: new(math.Inf(1)), CPUUtilization: new(math.NaN()), GPUTemp: temperatures, GPUUtilization: []*float64{new(math.Inf(-1))},
+		GPUPowerW: []*float64{new(math.NaN())}, GPUFanPercent: []*float64{new(math.NaN())}, RAMUsageMB: new(int64(7)),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := DecodeFromAgent(frame)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Metrics{
+		GPUTemp: []*float64{nil, new(61.0)}, GPUUtilization: []*float64{nil}, GPUPowerW: []*float64{nil}, GPUFanPercent: []*float64{nil},
+		RAMUsageMB: new(int64(7)),
+	}
+	if diff := cmp.Diff(want, in.Data.(*Heartbeat).Metrics); diff != "" || !math.IsNaN(*temperatures[0]) {
+		t.Errorf("-want +got, and the argument is %v:\n%s", *temperatures[0], diff)
 	}
 }
 
