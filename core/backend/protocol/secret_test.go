@@ -29,7 +29,7 @@ func TestSecretsStayHome(t *testing.T) {
 			for _, handler := range []slog.Handler{slog.NewTextHandler(&log, nil), slog.NewJSONHandler(&log, nil)} {
 				slog.New(handler).Info("received", "message", value)
 			}
-			printed := fmt.Sprintf("%v %+v %s", value, value, value)
+			printed := fmt.Sprintf("%v %+v %s %#v %d %q", value, value, value, value, value, value)
 			if strings.Contains(log.String(), canary) || strings.Contains(printed, canary) {
 				t.Errorf("the secret leaked:\n%s\n%s", log.String(), printed)
 			}
