@@ -152,7 +152,8 @@ func (e *Engine) Start(ctx context.Context, containerID string) (rental.Containe
 	return up, err
 }
 
-// start starts a container, with a new network if someone has removed the one it had.
+// start starts a container, with a new network if someone has removed the one it had. One that runs is left
+// alone, also one that somebody has paused, which engines refuse to start.
 func (e *Engine) start(ctx context.Context, containerID string) error {
 	call, cancel := bounded(ctx)
 	defer cancel()
@@ -161,13 +162,14 @@ func (e *Engine) start(ctx context.Context, containerID string) error {
 		return nil
 	}
 	there, found, lookErr := e.inspect(ctx, containerID)
-	if lookErr == nil && !found {
+	switch {
+	case lookErr != nil:
+	case !found:
 		return goneFailure()
-	}
-	if lookErr == nil && cerrdefs.IsNotFound(err) {
-		if e.renewNetwork(ctx, containerID, string(there.HostConfig.NetworkMode)) {
-			err = e.api().ContainerStart(call, containerID, container.StartOptions{})
-		}
+	case there.State.Running:
+		return nil
+	case cerrdefs.IsNotFound(err) && e.renewNetwork(ctx, containerID, string(there.HostConfig.NetworkMode)):
+		err = e.api().ContainerStart(call, containerID, container.StartOptions{})
 	}
 	if err == nil {
 		return nil

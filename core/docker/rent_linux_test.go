@@ -204,6 +204,24 @@ func TestStartIsIdempotentAndStartsAgain(t *testing.T) {
 	report(t, again)
 }
 
+func TestStartLeavesAPausedContainerAlone(t *testing.T) {
+	e := newEngine(t)
+	c := rent(t, e, spec("paused"))
+	cli(t, "pause", c.ID)
+	again, err := newEngine(t).Start(t.Context(), c.ID) // as an agent does that takes it up
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(again.Routes, c.Routes) || !again.StartedAt.Equal(c.StartedAt) {
+		t.Errorf("starting what is paused made %+v of %+v", again, c)
+	}
+	if state := cli(t, "inspect", "-f", "{{.State.Status}}", c.ID); state != "paused" {
+		t.Errorf("the container is %s", state)
+	}
+	cli(t, "unpause", c.ID)
+	report(t, again)
+}
+
 func TestStartFailures(t *testing.T) {
 	e := newEngine(t)
 	s := spec("no-user")
