@@ -26,5 +26,6 @@
 // what must come before an act (the container's id before its start, the end before the removal)
 // wait for the medium; the rest a killed agent leaves behind too, and a power cut may undo without
 // harm. Sequence numbers are reserved in blocks, so a status needs no write to be told. The final
-// write drops the renter's environment from the file.
+// write drops the renter's environment and command from the file. A rental whose file is damaged beyond
+// its last line cannot be gone on with: what of it is on the engine is removed, and it has failed (interrupted).
 package rental

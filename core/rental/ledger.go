@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 )
 
-// openLedger reads every rental's page, oldest first. A file that makes no sense is set aside and
-// the others stand; a file of a newer version stops it all, because what it says must not be lost.
+// openLedger reads every rental's page, oldest first. A damaged one ends its rental, a file that is no
+// rental's is set aside, and the others stand; a file of a newer version stops it all, because what it says
+// must not be lost.
 func openLedger(d disk, log *slog.Logger) ([]*page, error) {
 	names, err := d.names()
 	if err != nil {
@@ -36,10 +38,10 @@ func openLedger(d disk, log *slog.Logger) ([]*page, error) {
 			return nil, fmt.Errorf("the record %s was written by a newer version of the agent: install that version again, or let it end its rentals first", name)
 		}
 		if err != nil {
-			log.Error("a rental's record is damaged; it has been set aside and the rental is not known any more",
+			log.Error("a file in the ledger is no rental's; it has been set aside",
 				"file", name, "kept_as", name+corruptSuffix, "error", err)
 			if err := d.rename(name, name+corruptSuffix); err != nil {
-				return nil, fmt.Errorf("setting a damaged record aside: %w", err)
+				return nil, fmt.Errorf("setting a file of the ledger aside: %w", err)
 			}
 			continue
 		}
@@ -50,15 +52,22 @@ func openLedger(d disk, log *slog.Logger) ([]*page, error) {
 }
 
 func openPage(d disk, name string, data []byte, log *slog.Logger) (*page, error) {
-	h, r, clean, err := decodeFile(data)
-	if err != nil {
-		return nil, err
+	h, r, clean, damage := decodeFile(data)
+	if errors.Is(damage, errNewer) {
+		return nil, damage
 	}
-	if id, ok := fileID(name); !ok || id != h.ID || id != h.Spec.ID {
+	id, ok := fileID(name)
+	if damage != nil {
+		h, r = salvage(id, h, r)
+	}
+	if !ok || id != h.ID || id != h.Spec.ID {
 		return nil, errors.New("the name of the file is not that of the rental in it")
 	}
-	if !clean {
-		log.Warn("a rental's record ends in a damaged line; the one before it holds", "rental", h.ID)
+	switch {
+	case damage != nil:
+		log.Error("a rental's record is damaged; the rental is ended if it has not been", "rental", id, "error", damage)
+	case !clean:
+		log.Warn("a rental's record ends in a damaged line; the one before it holds", "rental", id)
 	}
 	p := &page{disk: d, name: name, head: h, rec: r, rewrite: !clean}
 	if !r.State.Final() {
@@ -66,6 +75,27 @@ func openPage(d disk, name string, data []byte, log *slog.Logger) (*page, error)
 		p.rec.Sequence = r.Reserved
 	}
 	return p, nil
+}
+
+// salvage makes up what a damaged file has lost, so that what the rental has on the engine is removed
+// and its end is told. One that is known to have ended stays as it is.
+func salvage(id ID, h heading, r record) (heading, record) {
+	now := time.Now().UTC().Round(0)
+	if h.ID == "" {
+		h = heading{Version: formatVersion, ID: id, AcceptedAt: now, Spec: Spec{ID: id}}
+	}
+	if r.State == "" {
+		// No rental has told as many statuses as there have been seconds since 1970.
+		r = record{Sequence: now.Unix(), Reserved: now.Unix(), At: now}
+	}
+	if r.State.Final() {
+		return h, r
+	}
+	if r.Ending == nil {
+		r.Ending = &ending{State: Failed, Failure: Failf(CodeInterrupted, "The agent's record of the rental was damaged on the host's disk, so the rental had to be ended.")}
+	}
+	r.State, r.Addresses = Stopping, nil
+	return h, r
 }
 
 // order sorts oldest first.

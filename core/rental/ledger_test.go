@@ -17,6 +17,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/distributedcompute/host-agent/core/rental"
 	"github.com/distributedcompute/host-agent/core/secret"
 )
@@ -26,6 +28,7 @@ func (h *host) file(id rental.ID) string { return filepath.Join(h.dir, rental.Fi
 func TestLedgerKeepsSecretsToItself(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *host) {
 		s := spec("r-1")
+		s.Command = []string{"sh", "-c", "a long script"}
 		s.Registry = &rental.RegistryAuth{Username: "user", Password: secret.New("swordfish")}
 		h.accept(s)
 		h.expect("r-1", rental.Running, "")
@@ -45,8 +48,8 @@ func TestLedgerKeepsSecretsToItself(t *testing.T) {
 		}
 		h.end("r-1", nil, 0)
 		h.expect("r-1", rental.Stopped, "")
-		if data, _ := os.ReadFile(h.file("r-1")); bytes.Contains(data, []byte("hunter2")) {
-			t.Error("the environment is kept after the end")
+		if data, _ := os.ReadFile(h.file("r-1")); bytes.Contains(data, []byte("hunter2")) || bytes.Contains(data, []byte("script")) {
+			t.Errorf("the environment or the command is kept after the end:\n%s", data)
 		}
 		if _, err := h.book.Accept(s); err != nil {
 			t.Errorf("the same order after that: %v", err)
@@ -54,26 +57,115 @@ func TestLedgerKeepsSecretsToItself(t *testing.T) {
 	})
 }
 
-func TestDamagedRecordIsSetAside(t *testing.T) {
+// TestDamagedRecordEndsItsRental: what a damaged record is of is known by its file's name, so its GPU and
+// its container are not left with it.
+func TestDamagedRecordEndsItsRental(t *testing.T) {
+	heading := func(data []byte) (first, rest []byte) {
+		first, rest, _ = bytes.Cut(data, []byte("\n"))
+		return first, rest
+	}
+	for name, damage := range map[string]func(data []byte) []byte{
+		"empty":      func([]byte) []byte { return nil },
+		"garbage":    func([]byte) []byte { return []byte("garbage\n") },
+		"no records": func(data []byte) []byte { first, _ := heading(data); return append(first, '\n') },
+		"no heading": func(data []byte) []byte { data[3] ^= 1; return data },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, h *host) {
+				h.accept(spec("bad"))
+				h.accept(spec("good"))
+				h.expect("good", rental.Running, "")
+				last := h.expect("bad", rental.Running, "")
+				h.leave()
+				h.damage("bad", damage)
+				h.boot()
+				s := h.expect("bad", rental.Failed, rental.CodeInterrupted)
+				if s.Sequence <= last.Sequence || s.EndedAt.IsZero() {
+					t.Errorf("told as %d after %d, ended at %v", s.Sequence, last.Sequence, s.EndedAt)
+				}
+				h.expectNothing("bad")
+				h.states("bad") // in order over both agents
+				h.expect("good", rental.Running, "")
+				files, err := os.ReadDir(h.dir)
+				if err != nil || len(files) != 2 {
+					t.Errorf("the ledger holds %v, %v", files, err)
+				}
+				if data, err := os.ReadFile(h.file("bad")); err != nil || bytes.Contains(data, []byte("hunter2")) {
+					t.Errorf("the environment is kept after the end: %v", err)
+				}
+
+				h.leave()
+				h.boot() // the record is whole again
+				if diff := cmp.Diff(s, h.expect("bad", rental.Failed, rental.CodeInterrupted)); diff != "" {
+					t.Error(diff)
+				}
+				if err := h.book.Settle("bad", s.Sequence); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// TestDamagedRecordOfAnEnd: an end that was told does not become another one.
+func TestDamagedRecordOfAnEnd(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *host) {
-		h.accept(spec("bad"))
+		h.accept(spec("r-1"))
+		h.expect("r-1", rental.Running, "")
+		h.end("r-1", nil, 0)
+		final := h.expect("r-1", rental.Stopped, "")
+		for _, settled := range []bool{false, true} {
+			h.leave()
+			h.damage("r-1", func(data []byte) []byte { data[3] ^= 1; return data })
+			h.boot()
+			if s := h.expect("r-1", rental.Stopped, ""); s.Sequence != final.Sequence || !s.EndedAt.Equal(final.EndedAt) {
+				t.Errorf("the end is now %+v", s)
+			}
+			if got := len(h.book.Statuses()) == 0; got != settled {
+				t.Errorf("settled: %t, want %t", got, settled)
+			}
+			if err := h.book.Settle("r-1", final.Sequence); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func (h *host) damage(id rental.ID, how func([]byte) []byte) {
+	h.t.Helper()
+	data, err := os.ReadFile(h.file(id))
+	if err == nil {
+		err = os.WriteFile(h.file(id), how(data), 0o600)
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func TestFileOfNoRentalIsSetAside(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *host) {
 		h.accept(spec("good"))
 		h.expect("good", rental.Running, "")
 		h.leave()
-		for _, damage := range []string{"", "garbage\n"} {
-			if err := os.WriteFile(h.file("bad"), []byte(damage), 0o600); err != nil {
+		copied, err := os.ReadFile(h.file("good"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := []string{h.file("other"), filepath.Join(h.dir, "other.rental")}
+		for _, name := range names {
+			if err := os.WriteFile(name, copied, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			h.boot()
-			h.expect("good", rental.Running, "")
-			if _, ok := h.book.Lookup("bad"); ok {
-				t.Error("a damaged record is believed")
-			}
-			kept, err := os.ReadFile(h.file("bad") + ".corrupt")
-			if err != nil || string(kept) != damage {
+		}
+		h.boot()
+		h.expect("good", rental.Running, "")
+		if _, ok := h.book.Lookup("other"); ok {
+			t.Error("a copy is taken for a rental")
+		}
+		for _, name := range names {
+			if kept, err := os.ReadFile(name + ".corrupt"); err != nil || !bytes.Equal(kept, copied) {
 				t.Errorf("set aside: %q, %v", kept, err)
 			}
-			h.leave()
 		}
 	})
 }
@@ -110,7 +202,7 @@ func TestFileNames(t *testing.T) {
 }
 
 // TestFlippedBits damages the record of a rental, bit by bit, and checks that it is either known as
-// what it was (or had been a moment before) or set aside, and that the other one is well.
+// what it was (or had been a moment before) or about to end, and that the other one is well.
 func TestFlippedBits(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *host) {
 		h.accept(spec("bad"))
@@ -123,7 +215,7 @@ func TestFlippedBits(t *testing.T) {
 		}
 		flips := len(original) * 8
 		const stride = 13 // other bits at every run
-		known := 0
+		known, ended := 0, 0
 		for i := rand.IntN(stride); i < flips; i += stride {
 			data := bytes.Clone(original)
 			data[i/8] ^= 1 << (i % 8)
@@ -137,17 +229,21 @@ func TestFlippedBits(t *testing.T) {
 			if s, ok := book.Lookup("good"); !ok || s.State != rental.Running {
 				t.Fatalf("bit %d: the other rental is %v", i, s.State)
 			}
-			if s, ok := book.Lookup("bad"); ok {
-				known++
-				if s.ID != "bad" || s.Spec.Image != image || s.State.Final() || s.Sequence < 6 {
-					t.Fatalf("bit %d: the rental is now %+v", i, s)
-				}
-			} else if kept, err := os.ReadFile(h.file("bad") + ".corrupt"); err != nil || !bytes.Equal(kept, data) {
-				t.Fatalf("bit %d: not set aside: %v", i, err)
+			s, ok := book.Lookup("bad")
+			if !ok || s.ID != "bad" || s.State.Final() || s.Sequence < 6 {
+				t.Fatalf("bit %d: the rental is now %+v", i, s)
+			}
+			if s.State == rental.Stopping {
+				ended++
+			} else if known++; s.Spec.Image != image {
+				t.Fatalf("bit %d: the rental is now %+v", i, s)
+			}
+			if kept, err := os.ReadFile(h.file("bad")); err != nil || !bytes.Equal(kept, data) {
+				t.Fatalf("bit %d: its file has changed: %v", i, err)
 			}
 		}
-		if known == 0 {
-			t.Error("not one damaged record could be used")
+		if known == 0 || ended == 0 {
+			t.Errorf("%d damaged records could be used and %d could not", known, ended)
 		}
 	})
 }

@@ -25,6 +25,7 @@ func wantCode(t *testing.T, err error, code rental.Code) {
 func TestRepeatedOrders(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *host) {
 		s := spec("r-1")
+		s.Command = []string{"sleep", "infinity"}
 		s.ExpiresAt = time.Now().Add(30 * 24 * time.Hour).In(time.FixedZone("elsewhere", 3600))
 		h.accept(s)
 		running := h.expect("r-1", rental.Running, "")

@@ -12,7 +12,8 @@ const (
 	noted
 	// synced survives a power cut: promises, and what comes before an act.
 	synced
-	// sealed is synced, without the renter's secrets: the last word on a rental.
+	// sealed is synced, without what only a container needs, the renter's secrets first of all: the last
+	// word on a rental.
 	sealed
 )
 
@@ -53,7 +54,8 @@ func (p *page) read() (heading, record) {
 	return p.head, p.rec
 }
 
-// write changes the record, on disk as far as asked. After an error nothing has changed.
+// write changes the record, on disk as far as asked. After an error the record is as before, also when
+// the disk has taken the change all the same: the next write then replaces it.
 func (p *page) write(how durability, change func(*record)) (record, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -68,7 +70,7 @@ func (p *page) write(how durability, change func(*record)) (record, error) {
 		next.Reserved = next.Sequence + reservation
 	case sealed:
 		next.Reserved = next.Sequence
-		head.Spec.Env = nil
+		head.Spec.Env, head.Spec.Command = nil, nil
 	}
 	if how != remembered {
 		if err := p.save(how, head, next); err != nil {

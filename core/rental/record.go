@@ -87,33 +87,47 @@ func encodeFile(h heading, r record) ([]byte, error) {
 	return append(head, last...), err
 }
 
-// decodeFile reads a rental's file. clean is false when a line had to be passed over.
+// decodeFile reads a rental's file. clean is false when a line had to be passed over. With an error it
+// returns what is intact: a heading that has an ID, a record that has a state.
 func decodeFile(data []byte) (h heading, r record, clean bool, err error) {
 	first, rest, _ := bytes.Cut(data, []byte("\n"))
+	if h, err = decodeHeading(first); errors.Is(err, errNewer) {
+		return h, r, false, err
+	}
+	r, clean = decodeRecords(rest)
+	if err == nil && r.State == "" {
+		err = errors.New("reading the records: none is intact")
+	}
+	return h, r, clean && err == nil, err
+}
+
+func decodeHeading(line []byte) (heading, error) {
 	var version struct{ Version int }
-	if err := decodeLine(first, &version); err != nil {
-		return h, r, false, fmt.Errorf("reading the heading: %w", err)
+	if err := decodeLine(line, &version); err != nil {
+		return heading{}, fmt.Errorf("reading the heading: %w", err)
 	}
 	if version.Version > formatVersion {
-		return h, r, false, errNewer
+		return heading{}, errNewer
 	}
-	if err := decodeLine(first, &h); err != nil {
-		return h, r, false, fmt.Errorf("reading the heading: %w", err)
+	var h heading
+	if err := decodeLine(line, &h); err != nil {
+		return heading{}, fmt.Errorf("reading the heading: %w", err)
 	}
-	found := false
-	rest, clean = bytes.CutSuffix(rest, []byte("\n"))
-	for line := range bytes.SplitSeq(rest, []byte("\n")) {
+	return h, nil
+}
+
+// decodeRecords returns the last record that is intact, the zero one if none is.
+func decodeRecords(lines []byte) (last record, clean bool) {
+	lines, clean = bytes.CutSuffix(lines, []byte("\n"))
+	for line := range bytes.SplitSeq(lines, []byte("\n")) {
 		var next record
 		if decodeLine(line, &next) != nil || !next.plausible() {
 			clean = false
 			continue
 		}
-		r, found = next, true
+		last = next
 	}
-	if !found {
-		return h, r, false, errors.New("reading the records: none is intact")
-	}
-	return h, r, clean, nil
+	return last, clean
 }
 
 func (r record) plausible() bool {

@@ -60,7 +60,7 @@ type Exit struct {
 	OOMKilled bool
 	At        time.Time
 	// EngineStopped is set when the engine's own shutdown ended the container, not the renter's
-	// program: the rental is to be started again.
+	// program: the rental is to be started again. Only a Wait that saw the engine away can tell.
 	EngineStopped bool
 }
 

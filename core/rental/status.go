@@ -93,5 +93,5 @@ type Status struct {
 	At          time.Time `json:"at"`
 	StartedAt   time.Time `json:"started_at,omitzero"` // when the container first ran
 	EndedAt     time.Time `json:"ended_at,omitzero"`
-	Spec        Spec      `json:"spec"` // without Env and Registry, which are the renter's secrets
+	Spec        Spec      `json:"spec"` // without Env and Registry, which are the renter's secrets, and Command, which may be long
 }

@@ -13,7 +13,7 @@ const progressEvery = 500 * time.Millisecond
 // picture is the status that a record, with what is not recorded, amounts to.
 func (l *life) picture(r record) Status {
 	spec := l.accepted.Spec
-	spec.Env, spec.Registry = nil, nil
+	spec.Env, spec.Registry, spec.Command = nil, nil, nil
 	s := Status{
 		ID: l.id, Sequence: r.Sequence, State: r.State,
 		ContainerID: r.ContainerID, ImageDigest: r.ImageDigest, Addresses: r.Addresses,
