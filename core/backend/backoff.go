@@ -50,6 +50,16 @@ func (b *backoff) next(s *setback) time.Duration {
 	return step
 }
 
+// afterSleep is how long to wait still when the machine has slept in the pause after a setback: not at
+// all, because no herd wakes up with us, unless the cause has a least pause of its own. left is what
+// remains of it by the wall clock.
+func (b *backoff) afterSleep(s *setback, left time.Duration) time.Duration {
+	if s.retryAfter == 0 && (s.kind == ordinary || s.kind == local || s.kind == keyless) {
+		left = 0
+	}
+	return max(0, left) + b.uniform(localWindow)
+}
+
 // step is U(0, 10 s), then 1 s + U(0, 10·2ⁿ s), the window capped at 120 s.
 func (b *backoff) step() time.Duration {
 	b.tries++

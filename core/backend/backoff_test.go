@@ -52,6 +52,30 @@ func TestBackoffCauses(t *testing.T) {
 	}
 }
 
+// TestBackoffAfterSleep: a machine that wakes up tries at once what nobody asked it to wait for.
+func TestBackoffAfterSleep(t *testing.T) {
+	b := backoff{uniform: func(limit time.Duration) time.Duration { return limit }}
+	for _, test := range []struct {
+		setback    setback
+		left, want time.Duration
+	}{
+		{setback{}, 2 * time.Minute, time.Second},
+		{setback{kind: local}, time.Minute, time.Second},
+		{setback{kind: keyless}, time.Minute, time.Second},
+		{setback{kind: refused}, 4 * time.Minute, 4*time.Minute + time.Second},
+		{setback{kind: refused}, -time.Hour, time.Second},
+		{setback{kind: untrusted}, 30 * time.Second, 31 * time.Second},
+		{setback{kind: replaced}, 30 * time.Second, 31 * time.Second},
+		{setback{kind: restarting}, 30 * time.Second, 31 * time.Second},
+		{setback{kind: overloaded}, 30 * time.Second, 31 * time.Second},
+		{setback{retryAfter: time.Hour}, 30 * time.Minute, 30*time.Minute + time.Second},
+	} {
+		if got := b.afterSleep(&test.setback, test.left); got != test.want {
+			t.Errorf("%+v with %v left: waits %v, want %v", test.setback, test.left, got, test.want)
+		}
+	}
+}
+
 // TestHerd runs this very backoff for 100,000 agents that lose their backend at the same moment.
 // The backend takes 2,000 connections a second and refuses the rest.
 func TestHerd(t *testing.T) {

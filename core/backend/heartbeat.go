@@ -47,7 +47,7 @@ func (s *session) beat(ctx context.Context) error {
 			ticker.Reset(s.link.pace.get())
 		case <-ticker.C:
 			now := time.Now()
-			if slept(now.Round(0).Sub(last.Round(0)), now.Sub(last)) {
+			if s.link.slept(last, now) {
 				return &setback{kind: local, problem: "This machine was asleep.", cause: errSlept}
 			}
 			last = now
@@ -57,6 +57,12 @@ func (s *session) beat(ctx context.Context) error {
 }
 
 var errSlept = errors.New("the wall clock ran ahead of the machine's own")
+
+// sleptBetween reports whether the machine was asleep between two moments that it was awake at.
+func sleptBetween(then, now time.Time) bool { return slept(wall(then, now), now.Sub(then)) }
+
+// wall is the time between two moments by the wall clock, which goes on while the machine sleeps.
+func wall(then, now time.Time) time.Duration { return now.Round(0).Sub(then.Round(0)) }
 
 // slept reports whether the machine was asleep: the wall clock went on and the monotonic one did
 // not. The connection is of no use then, and waiting for its silence would waste half a minute. A

@@ -55,6 +55,7 @@ type Link struct {
 	pace     pace
 	retry    chan struct{} // capacity 1: do not wait for the next try
 	again    chan struct{} // capacity 1: register again on this connection
+	slept    func(then, now time.Time) bool
 
 	mu     sync.Mutex
 	health protocol.LinkHealth
@@ -97,6 +98,7 @@ func New(options Options) (*Link, error) {
 		pace:     newPace(options.Heartbeat),
 		retry:    make(chan struct{}, 1),
 		again:    make(chan struct{}, 1),
+		slept:    sleptBetween,
 		health:   protocol.LinkHealth{URL: address.Redacted(), Since: time.Now()},
 	}
 	return l, nil
@@ -192,9 +194,12 @@ func (l *Link) attend(ctx context.Context, talk talk) *setback {
 	return lost
 }
 
-// wait shows the setback and lets its time go by, unless Retry cuts it short.
+// wait shows the setback and lets its time go by, unless Retry cuts it short, or the machine sleeps and
+// wakes up: its timers stand still meanwhile.
 func (l *Link) wait(ctx context.Context, s *setback, changed func()) {
 	pause := l.backoff.next(s)
+	last := time.Now()
+	next := last.Add(pause)
 	l.log.Warn("no connection to the backend", "problem", s.problem, "cause", s.cause, "next_try", pause.Round(time.Millisecond))
 	l.note(changed, func(h *protocol.LinkHealth) {
 		since := h.Since
@@ -203,22 +208,30 @@ func (l *Link) wait(ctx context.Context, s *setback, changed func()) {
 		}
 		*h = protocol.LinkHealth{
 			URL: h.URL, NeedsSignIn: s.kind == refused || s.kind == keyless, Replaced: s.kind == replaced, Problem: s.problem,
-			Since: since, NextTry: time.Now().Add(pause),
+			Since: since, NextTry: next,
 		}
 	})
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return
-	case <-timer.C:
-		return
-	case <-l.retry:
-		timer.Reset(l.backoff.uniform(localWindow))
-	}
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
+	look := time.NewTicker(l.times.look)
+	defer look.Stop()
+	retry := l.retry
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case <-retry:
+			timer.Reset(l.backoff.uniform(localWindow))
+			retry = nil // a further wish would put the try off
+			look.Stop()
+		case now := <-look.C:
+			if l.slept(last, now) {
+				timer.Reset(l.backoff.afterSleep(s, wall(now, next)))
+			}
+			last = now
+		}
 	}
 }
 

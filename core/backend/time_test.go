@@ -534,6 +534,36 @@ func TestLeaveWhileConnecting(t *testing.T) {
 	})
 }
 
+// TestSleptWhilePausing: a machine that wakes up in a long pause does not sit it out.
+func TestSleptWhilePausing(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer http.Handler
+		want   time.Duration
+	}{
+		{"in trouble", answering(502, "", "", ""), 6 * time.Second}, // it looks every 5 s
+		{"key refused", answering(401, "", "", `{"error":{"code":"unauthorized"}}`), 331 * time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := switching(test.answer)
+				link := piped(t, server)
+				link.backoff.uniform = greatest
+				link.backoff.tries = 9
+				var sleeps atomic.Bool
+				sleeps.Store(true)
+				link.slept = func(_, _ time.Time) bool { return sleeps.Swap(false) }
+				link.start()
+				start := <-server.calls
+				again := <-server.calls
+				if wait := again.Sub(start); wait != test.want {
+					t.Errorf("tried again after %v, want %v", wait, test.want)
+				}
+			})
+		})
+	}
+}
+
 func TestSlept(t *testing.T) {
 	for _, test := range []struct {
 		wall, awake time.Duration

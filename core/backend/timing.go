@@ -9,6 +9,8 @@ type timing struct {
 	upgrade time.Duration
 	dial    time.Duration // all of the above
 
+	look time.Duration // in a pause, whether the machine has slept
+
 	ping     time.Duration // ±10 %
 	silence  time.Duration // without any frame: the connection is dead
 	write    time.Duration // one frame
@@ -28,6 +30,8 @@ func contractTiming() timing {
 		tls:     10 * time.Second,
 		upgrade: 10 * time.Second,
 		dial:    20 * time.Second,
+
+		look: 5 * time.Second,
 
 		ping:     20 * time.Second,
 		silence:  30 * time.Second,
