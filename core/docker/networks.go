@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"maps"
 	"strings"
 	"sync"
@@ -68,6 +67,16 @@ func (n *networks) takeSpare() string {
 	return name
 }
 
+// keep puts a network in store that was made or taken, unless there is another by now.
+func (n *networks) keep(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.pending, name)
+	if n.spare == "" {
+		n.spare = name
+	}
+}
+
 // kept are the networks that must not be swept, though no container names them.
 func (n *networks) kept() map[string]bool {
 	n.mu.Lock()
@@ -86,7 +95,7 @@ func (n *networks) kept() map[string]bool {
 func (e *Engine) takeNetwork(ctx context.Context) (string, error) {
 	if name := e.networks.takeSpare(); name != "" {
 		if found, err := e.ourNetwork(ctx, name); err != nil {
-			e.networks.release(name)
+			e.networks.keep(name) // for all that is known it is there
 			return "", err
 		} else if found {
 			return name, nil
@@ -148,6 +157,27 @@ func (e *Engine) removeNetwork(ctx context.Context, name string) error {
 	return nil
 }
 
+// freeNetwork removes a network of a rental that has ended, also from containers that someone else has joined to it.
+func (e *Engine) freeNetwork(ctx context.Context, name string) error {
+	err := e.removeNetwork(ctx, name)
+	if !cerrdefs.IsPermissionDenied(err) { // it has no endpoints
+		return err
+	}
+	call, cancel := bounded(ctx)
+	defer cancel()
+	found, err := e.api().NetworkInspect(call, name, network.InspectOptions{})
+	if err != nil {
+		return failed(ctx, "looking for who is on a network", err)
+	}
+	for _, endpoint := range found.Containers {
+		e.log.Warn("taking a container off the network of a rental that has ended", "network", name, "container", endpoint.Name)
+		if err := e.api().NetworkDisconnect(call, name, endpoint.Name, true); err != nil {
+			e.log.Warn("taking a container off a network", "network", name, "container", endpoint.Name, "error", err)
+		}
+	}
+	return e.removeNetwork(ctx, name)
+}
+
 // stock puts a network in store if there is none.
 func (e *Engine) stock(ctx context.Context) error {
 	e.networks.mu.Lock()
@@ -158,19 +188,18 @@ func (e *Engine) stock(ctx context.Context) error {
 	}
 	name := newNetworkName()
 	e.networks.hold(name)
-	defer e.networks.release(name)
 	// Not cancelled: the engine would go on, and the network would be there after the last sweep.
 	if err := e.createNetwork(context.WithoutCancel(ctx), name); err != nil {
+		e.networks.release(name)
 		return err
 	}
-	e.networks.mu.Lock()
-	e.networks.spare = name
-	e.networks.mu.Unlock()
+	e.networks.keep(name)
 	return nil
 }
 
 // sweepNetworks removes networks of this agent that no container names: an agent that was killed may have
-// left them. The order of the three looks matters: a network that is taken meanwhile is seen by one of them.
+// left them. One that cannot be removed stays for the next sweep and is no error: no rental has to wait for it.
+// The order of the three looks matters: a network that is taken meanwhile is seen by one of them.
 func (e *Engine) sweepNetworks(ctx context.Context) error {
 	call, cancel := bounded(ctx)
 	defer cancel()
@@ -187,11 +216,13 @@ func (e *Engine) sweepNetworks(ctx context.Context) error {
 	for _, c := range containers {
 		named[c.HostConfig.NetworkMode] = true
 	}
-	var failures []error
 	for _, n := range found {
-		if !named[n.Name] {
-			failures = append(failures, e.removeNetwork(ctx, n.Name))
+		if named[n.Name] {
+			continue
+		}
+		if err := e.removeNetwork(ctx, n.Name); err != nil {
+			e.log.Warn("network left for the next sweep", "network", n.Name, "error", err)
 		}
 	}
-	return errors.Join(failures...)
+	return nil
 }

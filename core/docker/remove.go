@@ -70,7 +70,7 @@ func (e *Engine) Remove(ctx context.Context, id rental.ID) error {
 		return err
 	}
 	e.stopping.remove(there.ID)
-	return e.removeNetwork(ctx, string(there.HostConfig.NetworkMode))
+	return e.freeNetwork(ctx, string(there.HostConfig.NetworkMode))
 }
 
 // removeContainer removes a container with its anonymous volumes and returns when it is gone.

@@ -337,6 +337,50 @@ func TestRemoveLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestRemoveFreesItsNetworkOfGuests(t *testing.T) {
+	e := newEngine(t)
+	networks := cli(t, "network", "ls", "-q")
+	s := spec("visited")
+	c := rent(t, e, s)
+	join(t, c)
+	if err := e.Remove(t.Context(), s.ID); err != nil {
+		t.Fatal(err)
+	}
+	if now := cli(t, "network", "ls", "-q"); now != networks {
+		t.Errorf("networks changed from %q to %q", networks, now)
+	}
+	if state := cli(t, "inspect", "-f", "{{.State.Status}}", "guest"); state != "running" {
+		t.Errorf("the guest is %s", state)
+	}
+}
+
+func TestRemoveDoesNotWaitForOtherNetworks(t *testing.T) {
+	e := newEngine(t)
+	s := spec("torn")
+	c := rent(t, e, s)
+	network := join(t, c)
+	cli(t, "rm", "-f", c.ID) // now a network is left that cannot be removed
+	if err := e.Remove(t.Context(), "never-was"); err != nil {
+		t.Errorf("Remove: %v", err)
+	}
+	cli(t, "network", "disconnect", network, "guest")
+	if err := e.Remove(t.Context(), "never-was"); err != nil {
+		t.Errorf("Remove: %v", err)
+	}
+	if left := cli(t, "network", "ls", "-q", "--filter", "name="+network); left != "" {
+		t.Errorf("network %s is still there", network)
+	}
+}
+
+// join has a container of someone else on a rental's network, and returns its name.
+func join(t *testing.T, c rental.Container) (network string) {
+	t.Helper()
+	network = cli(t, "inspect", "-f", "{{.HostConfig.NetworkMode}}", c.ID)
+	cli(t, "run", "-d", "--name", "guest", "--network", network, image)
+	t.Cleanup(func() { cli(t, "rm", "-f", "guest") })
+	return network
+}
+
 func TestHoldingsAreOurOwn(t *testing.T) {
 	e := newEngine(t)
 	c := rent(t, e, spec("ours"))
