@@ -16,6 +16,10 @@ import (
 	"github.com/distributedcompute/host-agent/core/rental"
 )
 
+// createWithin bounds the making of a container, which is slow on slow storage. The engine goes on with
+// one that was given up, so there is nothing to win by being hasty.
+const createWithin = 5 * time.Minute
+
 // Create implements rental.Engine.
 func (e *Engine) Create(ctx context.Context, spec rental.Spec, image rental.Image) (string, error) {
 	known, err := e.knownFacts(ctx)
@@ -35,7 +39,7 @@ func (e *Engine) Create(ctx context.Context, spec rental.Spec, image rental.Imag
 	if err != nil {
 		return "", e.withoutNetwork(ctx, net, err)
 	}
-	call, cancel := bounded(ctx)
+	call, cancel := context.WithTimeout(ctx, createWithin)
 	defer cancel()
 	made, err := e.api().ContainerCreate(call, plan.Config, plan.HostConfig, plan.Networking, nil, plan.Name)
 	switch {
@@ -98,8 +102,8 @@ func (e *Engine) existing(ctx context.Context, id rental.ID, shape string) (stri
 	if err != nil {
 		return "", err
 	}
-	if !found {
-		return "", rental.Failf(rental.CodeConflict, "A container of rental %s is just being removed.", id)
+	if !found { // an earlier call is not through yet, or a removal; either will be
+		return "", rental.Failf(rental.CodeDockerUnavailable, "Docker is still making or removing a container of rental %s.", id)
 	}
 	if !e.seal.made(there.Config.Labels, id) {
 		return "", rental.Failf(rental.CodeConflict, "The name %s belongs to a container that is not this agent's.", containerName(id))

@@ -1,12 +1,8 @@
 package docker
 
 import (
-	"encoding/json"
 	"errors"
-	"log/slog"
-	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -46,7 +42,10 @@ func TestRentalsAreNeverWithoutSeccomp(t *testing.T) {
 
 // TestUnfitEngineIsRefused stands in for an engine that this machine cannot have: one whose kernel has no seccomp.
 func TestUnfitEngineIsRefused(t *testing.T) {
-	e := engineThatSays(t, system.Info{MemoryLimit: true, CPUCfsQuota: true, PidsLimit: true})
+	e := engineThatAnswers(t, map[string]answer{
+		"/_ping": {http.StatusOK, nil},
+		"/info":  {http.StatusOK, system.Info{MemoryLimit: true, CPUCfsQuota: true, PidsLimit: true}},
+	})
 	if _, err := e.knownFacts(t.Context()); !isUnavailable(err) {
 		t.Errorf("facts: %v, want docker_unavailable", err)
 	}
@@ -57,35 +56,6 @@ func TestUnfitEngineIsRefused(t *testing.T) {
 	if e.Info().Available {
 		t.Error("the engine is available")
 	}
-}
-
-// engineThatSays is an engine that only answers what it is.
-func engineThatSays(t *testing.T, said system.Info) *Engine {
-	t.Helper()
-	socket := filepath.Join(t.TempDir(), "s")
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Api-Version", "1.47")
-		if strings.HasSuffix(r.URL.Path, "/info") {
-			if err := json.NewEncoder(w).Encode(said); err != nil {
-				t.Errorf("answering: %v", err)
-			}
-		}
-	})}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	t.Cleanup(func() {
-		_ = server.Close()
-		<-served
-	})
-	e, err := New(Options{Host: "unix://" + socket, OwnerKey: make([]byte, 16), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
 }
 
 func TestCDIDevicesDoNotMakeGPUsReady(t *testing.T) {
