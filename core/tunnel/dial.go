@@ -16,8 +16,9 @@ import (
 
 const (
 	dialTimeout = 10 * time.Second
-	// streamWindow bounds what one stream may have under way; frp's own value.
-	streamWindow = 6 << 20
+	// streamWindow bounds what one connection may have under way to its container, and so what it
+	// takes of memory while the container does not read. frp's own value is 6 MiB.
+	streamWindow = 1 << 20
 )
 
 var errAuthorities = errors.New("the authorities in the relay's terms are not PEM certificates")

@@ -144,6 +144,25 @@ func deaf(t testing.TB) netip.AddrPort {
 	return target
 }
 
+// gusher is a service in a container: it greets, and floods whoever answers. It tells when such a
+// flood has come to a halt, and keeps each connection until the other side ends it.
+func gusher(t testing.TB) (target netip.AddrPort, halted <-chan struct{}) {
+	halts := make(chan struct{}, 1)
+	return container(t, func(conn net.Conn) {
+		io.WriteString(conn, "!")
+		answer := make([]byte, 1)
+		if _, err := conn.Read(answer); err != nil {
+			return
+		}
+		stall(t, conn)
+		halts <- struct{}{}
+		conn.SetReadDeadline(time.Now().Add(patience))
+		if _, err := conn.Read(answer); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("a container's connection outlived the renter's")
+		}
+	}), halts
+}
+
 // container serves each connection with serve.
 func container(t testing.TB, serve func(net.Conn)) netip.AddrPort {
 	t.Helper()

@@ -25,7 +25,8 @@ type publication struct {
 // route is one port of a rental on its way through the relay.
 type route struct {
 	rental.Route
-	name    string          // on the relay, unique there
+	slots   chan struct{}   // of the whole rental, taken by its TCP connections
+	name    string          // on the relay, unique there; fixed once it is asked for
 	asked   bool            // in this session, and not answered yet
 	open    bool            // in this session
 	refused *rental.Failure // the relay's last answer, nil if it was not a refusal
@@ -33,8 +34,9 @@ type route struct {
 
 func newPublication(id rental.ID, routes []rental.Route, trouble func(string)) *publication {
 	p := &publication{id: id, trouble: trouble, open: make(chan struct{})}
+	slots := make(chan struct{}, mostConnections)
 	for _, r := range routes {
-		p.routes = append(p.routes, &route{Route: r})
+		p.routes = append(p.routes, &route{Route: r, slots: slots})
 	}
 	return p
 }

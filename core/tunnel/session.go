@@ -27,6 +27,9 @@ const (
 	// mostStreams bounds the renters' connections, those that are still being offered among them,
 	// and so what a relay gone wild could make this host hold.
 	mostStreams = 8192
+	// mostConnections bounds the TCP connections of one rental, and so what its renter can make this
+	// host hold and take from the others.
+	mostConnections = 256
 )
 
 // session is one login with the relay. Its first stream carries control messages, each other
@@ -41,8 +44,8 @@ type session struct {
 	end     context.CancelCauseFunc
 	streams sync.WaitGroup // those that serve has started; they end soon after the session
 
-	mu     sync.Mutex // guards routes
-	routes map[string]rental.Route
+	mu     sync.Mutex        // guards routes
+	routes map[string]*route // by name; only what is fixed of each is read
 }
 
 // refusal is the relay's answer to a login that it does not accept.
@@ -108,7 +111,7 @@ func login(mux *yamux.Session, terms rental.Terms, id string) (*session, error) 
 		token:   terms.Token,
 		ended:   ended,
 		end:     end,
-		routes:  make(map[string]rental.Route),
+		routes:  make(map[string]*route),
 	}, nil
 }
 
@@ -167,21 +170,26 @@ func (s *session) offer() {
 		return
 	}
 	s.mu.Lock()
-	route, known := s.routes[wanted.ProxyName]
+	route := s.routes[wanted.ProxyName]
 	s.mu.Unlock()
 	switch {
-	case !known:
+	case route == nil:
 	case route.Port.Protocol == rental.UDP:
 		forwardDatagrams(s.ended, stream, route.Target)
 	default:
-		forwardConnection(s.ended, stream, route.Target)
+		select {
+		case route.slots <- struct{}{}:
+			forwardConnection(s.ended, stream, route.Target)
+			<-route.slots
+		default: // one of the others has to end first
+		}
 	}
 }
 
 // register asks the relay for a route. Renters may come through it before the answer is here.
 func (s *session) register(r *route) {
 	s.mu.Lock()
-	s.routes[r.name] = r.Route
+	s.routes[r.name] = r
 	s.mu.Unlock()
 	s.send(&msg.NewProxy{ProxyName: r.name, ProxyType: string(r.Port.Protocol), RemotePort: int(r.Port.Public)})
 }

@@ -1,9 +1,7 @@
 package tunnel_test
 
 import (
-	"errors"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -47,25 +45,14 @@ func TestRelayRestartsWhileConnectionsStall(t *testing.T) {
 	h := run(t, tunnel.Options{})
 	r := startRelay(t, relay.Options{})
 	h.Use(termsOf(r))
-	stalled := make(chan struct{})
-	gusher := container(t, func(conn net.Conn) {
-		if _, err := conn.Read(make([]byte, 1)); err != nil {
-			return // the proof, not the renter
-		}
-		stall(t, conn)
-		close(stalled)
-		conn.SetReadDeadline(time.Now().Add(patience))
-		if _, err := conn.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Error("the container's end of a connection outlived the session")
-		}
-	})
-	one := publish(t, h, "one", listen(), tcpRoute(22, freePort(t), deaf(t)), tcpRoute(23, freePort(t), gusher))
+	flood, halted := gusher(t)
+	one := publish(t, h, "one", listen(), tcpRoute(22, freePort(t), deaf(t)), tcpRoute(23, freePort(t), flood))
 	told := listen()
 	two := publish(t, h, "two", told, tcpRoute(22, freePort(t), greeter(t, "two")))
 	up, down := dialPublic(t, one[0]), dialPublic(t, one[1])
 	io.WriteString(down, "!")
 	stall(t, up)
-	<-stalled
+	<-halted
 
 	r.Kill()
 	told.await(t, "relay")
