@@ -61,7 +61,11 @@ func facts(s agent.Status, now time.Time) [][]string {
 		lines = append(lines, []string{"network", describeNetwork(*s.Network) + ", measured " + clock(s.Network.MeasuredAt, now)})
 	}
 	if s.Hardware != nil {
-		lines = append(lines, []string{"offer", describeOffer(s.Offer)}, []string{"load", describeLoad(s.Sample)})
+		lines = append(lines, []string{"offer", describeOffer(s.Offer)})
+		if s.Proposal != nil {
+			lines = append(lines, []string{"", "→ narrowed as the backend asked; to offer all you allow, run: distributed-agent resume"})
+		}
+		lines = append(lines, []string{"load", describeLoad(s.Sample)})
 	}
 	if e := s.Earnings; e != nil {
 		lines = append(lines, []string{"earnings", fmt.Sprintf("%s %s today, %s this month, %s unpaid", e.Today, e.Currency, e.Month, e.Unpaid)})

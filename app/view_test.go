@@ -39,6 +39,7 @@ func rented() agent.Status {
 		Network:   &hardware.Network{DownloadMbps: new(940.12), UploadMbps: new(480.0), LatencyMS: new(8.0), Server: "speed.example.com", MeasuredAt: noon.AddDate(0, 0, -2)},
 		Sample:    hardware.Sample{CPUUtilization: new(12.4), RAMUsageMB: new(int64(9120)), DiskUsageGB: new(int64(211)), GPUTempC: []*float64{new(61.0), nil}, GPUUtilization: []*float64{new(97.0), new(0.0)}, GPUMemoryUsedMB: []*int64{new(int64(20110)), new(int64(0))}},
 		Offer:     protocol.Offer{GPUIndices: []int{0, 1}, CPUCores: 14, RAMMB: 28 << 10, DiskGB: 400, MinPricePerGPUHour: "0.35", Currency: "USD"},
+		Proposal:  &protocol.Offer{CPUCores: 14},
 		Earnings:  &protocol.Earnings{Currency: "USD", Today: "4.18", Month: "91.02", Unpaid: "12.00"},
 		Rentals: []rental.Status{
 			{

@@ -547,6 +547,41 @@ func TestOfferOnRequest(t *testing.T) {
 	})
 }
 
+// What the backend asks of the offer is seen by the owner, and holds no longer than he lets it.
+func TestProposalIsTheOwnersToEnd(t *testing.T) {
+	onRig(t, func(t *testing.T, m *rig) {
+		s := m.boot()
+		own := s.Status().Offer
+		s.mustOK(&protocol.SetOfferRequest{Offer: protocol.Offer{CPUCores: 64}})
+		if got := s.Status().Proposal; got != nil {
+			t.Errorf("shown though it changes nothing: %+v", got)
+		}
+		narrow := protocol.Offer{GPUIndices: []int{}, CPUCores: 2}
+		s.mustOK(&protocol.SetOfferRequest{Offer: narrow})
+		s.leave()
+
+		again := m.boot()
+		status := again.Status()
+		if status.Proposal == nil || !cmp.Equal(*status.Proposal, narrow) || len(status.Offer.GPUIndices) != 0 || status.Offer.CPUCores != 2 {
+			t.Errorf("after a restart: proposal %+v, offer %+v", status.Proposal, status.Offer)
+		}
+		again.must(again.Resume(t.Context()))
+		status = again.Status()
+		if diff := cmp.Diff(own, status.Offer); diff != "" || status.Proposal != nil {
+			t.Errorf("after resume: proposal %+v, offer (-want +got):\n%s", status.Proposal, diff)
+		}
+		if last, said := again.link.lastNode(); said != "online user" || last.Offer.CPUCores != own.CPUCores {
+			t.Errorf("node_status: %q with %+v", said, last.Offer)
+		}
+		again.leave()
+		third := m.boot()
+		if diff := cmp.Diff(own, third.Status().Offer); diff != "" {
+			t.Errorf("after a restart (-want +got):\n%s", diff)
+		}
+		third.leave()
+	})
+}
+
 func TestNotices(t *testing.T) {
 	onRig(t, func(t *testing.T, m *rig) {
 		s := m.boot()

@@ -40,6 +40,7 @@ type loop struct {
 	engineUp chan struct{}
 	engine   rental.EngineInfo // as it was when last available
 	offer    protocol.Offer
+	narrowed bool                    // by what the backend has asked for
 	rentals  []rental.Status         // not settled yet, oldest first
 	ended    []rental.Status         // settled, of the last day, oldest first
 	pending  []rental.Status         // admitted, not on disk yet
@@ -163,6 +164,9 @@ func (l *loop) picture(now time.Time) *Status {
 		Unwritable: l.unwritable,
 		At:         now.UTC(),
 	}
+	if l.narrowed {
+		s.Proposal = l.memory.Proposal
+	}
 	s.Why = notAccepting(s)
 	s.Accepting, s.Unheard = s.Why == "", unheard(s.Backend)
 	s.Problems = problems(s)
@@ -231,7 +235,9 @@ func (l *loop) live() int {
 }
 
 func (l *loop) reoffer() {
-	l.offer = propose(offerOf(l.survey, l.engine, l.options.Offer), l.memory.Proposal)
+	own := offerOf(l.survey, l.engine, l.options.Offer)
+	l.offer = propose(own, l.memory.Proposal)
+	l.narrowed = !sameOffer(own, l.offer)
 	l.stale = true
 }
 

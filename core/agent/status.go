@@ -29,8 +29,9 @@ type Status struct {
 	Network    *hardware.Network  `json:"network"`
 	Sample     hardware.Sample    `json:"metrics"` // as fresh as the asking
 	Offer      protocol.Offer     `json:"offer"`
-	Rentals    []rental.Status    `json:"rentals"` // those not settled yet, oldest first; of those that have ended the newest 100
-	Ended      []rental.Status    `json:"ended"`   // the newest of the last day that are settled, oldest first
+	Proposal   *protocol.Offer    `json:"proposal,omitempty"` // what the backend asked to be offered, while that narrows the offer
+	Rentals    []rental.Status    `json:"rentals"`            // those not settled yet, oldest first; of those that have ended the newest 100
+	Ended      []rental.Status    `json:"ended"`              // the newest of the last day that are settled, oldest first
 	Earnings   *protocol.Earnings `json:"earnings"`
 	Notices    []Notice           `json:"notices"` // the latest of the backend, newest last
 	Problems   []Problem          `json:"problems"`

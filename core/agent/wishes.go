@@ -137,13 +137,18 @@ func (a *Agent) Pause(ctx context.Context, until time.Time) error {
 	})
 }
 
-// Resume ends what Pause or Drain began. A drain of the backend only the backend can end: with
+// Resume ends what Pause or Drain began, and what the backend asked of the offer. A drain of the backend only the backend can end: with
 // nothing else to resume from, that is the error.
 func (a *Agent) Resume(ctx context.Context) error {
 	return a.ask(ctx, func(l *loop, answer func(error)) {
 		if l.memory.Owner.online() && !l.memory.Backend.online() {
 			answer(rental.Failf(rental.CodeConflict, "The backend has drained this node, and takes it back into service itself."))
 			return
+		}
+		if l.memory.Proposal != nil {
+			l.memory.Proposal, l.asker = nil, byUser
+			l.remember()
+			l.reoffer()
 		}
 		l.want(byUser, Wish{State: protocol.Online}, answer)
 	})

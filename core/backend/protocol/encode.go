@@ -120,11 +120,6 @@ func (o Offer) listed() Offer {
 	return o
 }
 
-func (m SetOfferRequest) wire() any {
-	m.Offer = m.Offer.listed()
-	return &m
-}
-
 func (m Earnings) wire() any {
 	m.History = listed(m.History)
 	return m

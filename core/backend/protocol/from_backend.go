@@ -29,7 +29,7 @@ func backendMessage(event string) reader {
 	case "notice":
 		return readNotice
 	case "set_offer_request":
-		return func(o *object) Message { return &SetOfferRequest{Offer: need(o, "offer", nested(readOffer))} }
+		return func(o *object) Message { return &SetOfferRequest{Offer: need(o, "offer", nested(readProposal))} }
 	case "status_received":
 		return readStatusReceived
 	}
@@ -184,6 +184,15 @@ func readNotice(o *object) Message {
 		URL:      get(o, "url", webAddress()),
 		Severity: get(o, "severity", label(32)),
 	}
+}
+
+// readProposal keeps no GPUs, an empty list, apart from nothing said of GPUs.
+func readProposal(o *object) Offer {
+	proposal := readOffer(o)
+	if _, said := o.take("gpu_indices"); said {
+		proposal.GPUIndices = listed(proposal.GPUIndices)
+	}
+	return proposal
 }
 
 func readOffer(o *object) Offer {
