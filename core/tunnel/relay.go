@@ -70,7 +70,8 @@ func New(o Options) *Relay {
 }
 
 // Use connects with these terms from now on, moving the published routes along; the same terms
-// again change nothing. It never blocks.
+// again change nothing. It never blocks. Addresses that Publish has returned, or is about to prove,
+// keep the public host of the terms before: those of the new one are had by publishing again.
 func (r *Relay) Use(terms rental.Terms) {
 	r.mu.Lock()
 	r.terms = &terms

@@ -1,6 +1,7 @@
 package tunnel_test
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -86,10 +87,18 @@ func TestRoutesMoveWithTheTerms(t *testing.T) {
 		t.Error("the same terms made a new connection")
 	}
 
-	h.Use(termsOf(after))
+	terms := termsOf(after)
+	terms.PublicHost = "localhost"
+	h.Use(terms)
 	h.await(t, "the new relay", func(i rental.RelayInfo) bool { return i.Address == after.Addr() && i.Routes == 1 })
 	before.Kill()
 	wantGreeting(t, addresses[0], "one")
+
+	addresses = publish(t, h, "one", told, tcpRoute(22, port, greeter(t, "again")))
+	if want := fmt.Sprintf("localhost:%d", port); addresses[0].Public != want {
+		t.Errorf("published again at %s, want %s", addresses[0].Public, want)
+	}
+	wantGreeting(t, addresses[0], "again")
 }
 
 func TestPublishWaitsForRelay(t *testing.T) {
