@@ -23,8 +23,12 @@ var capabilities = []string{
 	"NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT",
 }
 
-// resolvers are public, because the network's own resolver is on the host's LAN, which rentals must not reach.
+// resolvers are public, because the network's own is on the host's LAN and knows the names in it. That alone does
+// not keep rentals off the LAN: no firewall rule does, yet.
 var resolvers = []string{"1.1.1.1", "8.8.8.8"}
+
+// noSearch keeps the host's search domains from rentals; it is the engine's way to say none.
+var noSearch = []string{"."}
 
 // ours are the beginnings of environment names that steer programs which run on the host, outside of the
 // container, while it starts. A renter may not set them, and what an image has of them is taken away.
@@ -104,6 +108,7 @@ func newPlan(spec rental.Spec, image rental.Image, brought []string, net string,
 			NetworkMode:  container.NetworkMode(net),
 			PortBindings: published,
 			DNS:          resolvers,
+			DNSSearch:    noSearch,
 			// Only the agent may start a rental: an engine that does would be ahead of every check.
 			RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
 			Init:          new(true),
@@ -135,7 +140,8 @@ func newPlan(spec rental.Spec, image rental.Image, brought []string, net string,
 }
 
 // networkOptions shape a rental's own bridge: containers on it cannot reach each other, and ports are
-// published on loopback. Firewall rules of the host find the bridges by their names' beginning.
+// published on loopback. The names of the bridges begin alike for firewall rules of the host to find them by;
+// the agent makes no such rule yet.
 func networkOptions(name string, seal seal) network.CreateOptions {
 	return network.CreateOptions{
 		Driver:     networkDriver,

@@ -114,7 +114,7 @@ var reviewed = map[reflect.Type]map[string]string{
 		"Binds": "zero", "ContainerIDFile": "zero", "LogConfig": "constant", "NetworkMode": "own network",
 		"PortBindings": "spec, loopback", "RestartPolicy": "constant no", "AutoRemove": "zero", "VolumeDriver": "zero",
 		"VolumesFrom": "zero", "ConsoleSize": "zero", "Annotations": "zero", "CapAdd": "constant", "CapDrop": "constant ALL",
-		"CgroupnsMode": "constant private", "DNS": "constant", "DNSOptions": "zero", "DNSSearch": "zero", "ExtraHosts": "zero",
+		"CgroupnsMode": "constant private", "DNS": "constant", "DNSOptions": "zero", "DNSSearch": "constant none", "ExtraHosts": "zero",
 		"GroupAdd": "zero", "IpcMode": "constant private", "Cgroup": "zero", "Links": "zero", "OomScoreAdj": "constant",
 		"PidMode": "zero", "Privileged": "zero", "PublishAllPorts": "zero", "ReadonlyRootfs": "zero",
 		"SecurityOpt": "constant and engine", "StorageOpt": "spec and engine", "Tmpfs": "zero", "UTSMode": "zero", "UsernsMode": "zero",

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/distributedcompute/host-agent/core/agent"
 	"github.com/distributedcompute/host-agent/core/docker"
@@ -124,6 +126,49 @@ func TestPortsArePublishedOnLoopbackOnly(t *testing.T) {
 			t.Errorf("port %s is published on IPv6 too: %s", c.Routes[i].Port, more)
 		}
 	}
+}
+
+func TestHostsSearchDomainsAreNotTheRenters(t *testing.T) {
+	replaceResolvConf(t, "nameserver 192.0.2.1\nsearch office.example\n")
+	c := rent(t, newEngine(t), spec("search"))
+	renters, err := os.ReadFile(cli(t, "inspect", "-f", "{{.ResolvConfPath}}", c.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := string(renters); strings.Contains(text, "office.example") || !strings.Contains(text, "nameserver") {
+		t.Errorf("the renter's resolv.conf:\n%s", text)
+	}
+}
+
+// replaceResolvConf mounts another file over the host's until the test ends, for the tests and their engine alone.
+func replaceResolvConf(t *testing.T, text string) {
+	t.Helper()
+	file := "/etc/resolv.conf"
+	if target, err := os.Readlink(file); err == nil { // into /run, as a rule, which is empty here
+		if file = target; !filepath.IsAbs(target) {
+			file = filepath.Join("/etc", target)
+		}
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		made, err := os.OpenFile(file, os.O_CREATE, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made.Close()
+	}
+	other := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(other, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(other, file, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(file, 0); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // listening lists the local addresses, in the kernel's hexadecimal, that are bound to a port.
