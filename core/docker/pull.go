@@ -42,8 +42,9 @@ func (a *approvals) has(ref, id string) bool {
 }
 
 // Pull implements rental.Engine. An image that is here already is used as it is, but only after the
-// registry has said that this renter may have it: the cache holds other renters' private images, and the
-// host's own. For a public image that is asked once; after that it costs nothing.
+// registry has said that this renter may have it, and that it is still the one of that name: the cache holds
+// other renters' private images, and the host's own. For a public image that is asked once; after that it
+// costs nothing, and a tag keeps its meaning for as long as the agent runs.
 func (e *Engine) Pull(ctx context.Context, ref string, auth *rental.RegistryAuth, progress func(rental.Progress)) (rental.Image, error) {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
@@ -55,23 +56,14 @@ func (e *Engine) Pull(ctx context.Context, ref string, auth *rental.RegistryAuth
 		return rental.Image{}, err
 	}
 	found, cached, err := e.cached(ctx, named)
-	switch {
-	case err != nil:
-		return rental.Image{}, err
-	case !cached:
-		err = e.download(ctx, named, credentials, progress)
-	case auth != nil || !e.approved.has(named.String(), found.ID):
-		err = e.authorise(ctx, named, credentials)
+	if err == nil && cached && (auth != nil || !e.approved.has(named.String(), found.ID)) {
+		found, cached, err = e.current(ctx, named, credentials)
+	}
+	if err == nil && !cached {
+		found, err = e.downloaded(ctx, named, credentials, progress)
 	}
 	if err != nil {
 		return rental.Image{}, err
-	}
-	if !cached {
-		if found, cached, err = e.cached(ctx, named); err != nil {
-			return rental.Image{}, err
-		} else if !cached {
-			return rental.Image{}, rental.Failf(rental.CodePullFailed, "Image %s was removed as soon as it had been pulled.", named)
-		}
 	}
 	if auth == nil {
 		e.approved.add(named.String(), found.ID)
@@ -148,14 +140,31 @@ func safeWorkingDir(dir string) bool {
 	return true
 }
 
-// authorise asks the registry whether it would hand out an image that is here already.
-func (e *Engine) authorise(ctx context.Context, named reference.Named, credentials string) error {
+// current asks the registry which image it would hand out, and looks for that among those on this host.
+func (e *Engine) current(ctx context.Context, named reference.Named, credentials string) (rental.Image, bool, error) {
 	call, cancel := bounded(ctx)
 	defer cancel()
-	if _, err := e.api().DistributionInspect(call, named.String(), credentials); err != nil {
-		return e.pullFailure(ctx, named, err)
+	said, err := e.api().DistributionInspect(call, named.String(), credentials)
+	if err != nil {
+		return rental.Image{}, false, e.pullFailure(ctx, named, err)
 	}
-	return nil
+	exact, err := reference.WithDigest(named, said.Descriptor.Digest)
+	if err != nil {
+		return rental.Image{}, false, fmt.Errorf("reading the registry's digest of %s: %w", named, err)
+	}
+	return e.cached(ctx, exact)
+}
+
+// downloaded gets an image that is not on this host.
+func (e *Engine) downloaded(ctx context.Context, named reference.Named, credentials string, progress func(rental.Progress)) (rental.Image, error) {
+	if err := e.download(ctx, named, credentials, progress); err != nil {
+		return rental.Image{}, err
+	}
+	found, cached, err := e.cached(ctx, named)
+	if err == nil && !cached {
+		err = rental.Failf(rental.CodePullFailed, "Image %s was removed as soon as it had been pulled.", named)
+	}
+	return found, err
 }
 
 // errStalled ends a download that gets nowhere.

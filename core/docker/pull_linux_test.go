@@ -61,6 +61,20 @@ func TestCachedPublicImageIsAskedForOnce(t *testing.T) {
 	}
 }
 
+func TestMovedTagIsDownloadedAnew(t *testing.T) {
+	ref := pushed(t, "moved", "VERSION=1")
+	first := pull(t, newEngine(t), ref)
+	pushed(t, "moved", "VERSION=2")
+	e := newEngine(t) // one that has not asked for the image yet
+	second := pull(t, e, ref)
+	if second.ID == first.ID || second.Digest == first.Digest {
+		t.Errorf("pulled %+v again after the tag had moved", second)
+	}
+	if again := pull(t, e, ref); again != second {
+		t.Errorf("pulled %+v, before %+v", again, second)
+	}
+}
+
 func TestPrivateImageNeedsEachRentersOwnCredentials(t *testing.T) {
 	e := newEngine(t)
 	ref := pushed(t, "private")
