@@ -2,8 +2,8 @@ package agent
 
 import (
 	"cmp"
+	"maps"
 	"math"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -11,27 +11,20 @@ import (
 	"github.com/distributedcompute/host-agent/core/rental"
 )
 
-// Most that an order may carry. A frame holds 256 KiB; these keep each part of it in proportion.
+// Most that an order may carry where the protocol takes more.
 const (
-	maxArguments = 256
-	maxVariables = 256
-	maxTextBytes = 64 << 10 // of all arguments, and of all variables
 	maxNameChars = 256
 	maxAuthChars = 8 << 10 // some registries hand out tokens of several KiB as passwords
-	maxSizeBytes = 1 << 50
-	maxCPUs      = 1 << 14
 )
 
-var (
-	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
-	// reserved variables steer the NVIDIA runtime or the loader inside its hooks, on the host's side
-	// of the fence; GPUs are handed out by the agent alone.
-	reservedVariables = []string{"NVIDIA_", "LD_", "CUDA_COMPAT", "DOCKER_RESOURCE_"}
-)
+// reservedVariables steer the NVIDIA runtime or the loader inside its hooks, on the host's side of the
+// fence; GPUs are handed out by the agent alone.
+var reservedVariables = []string{"NVIDIA_", "LD_", "CUDA_COMPAT", "DOCKER_RESOURCE_"}
 
-// readOrder is the trust boundary: it makes a checked spec of what the backend ordered, or says
-// which field is wrong and what it takes. gpus are those of this machine. No message repeats a
-// value that may be the renter's secret.
+// readOrder is the trust boundary's inner half: it makes a checked spec of what the backend ordered,
+// or says which field is wrong and what it takes. [protocol.Decode] has held the order to the
+// contract; here is what it takes this host to know. gpus are those of this machine. No message
+// repeats a value that may be the renter's secret.
 func readOrder(order *protocol.StartInstance, gpus []rental.GPU, limits Limits) (rental.Spec, *protocol.Error) {
 	var spec rental.Spec
 	for _, step := range []func(*rental.Spec) *protocol.Error{
@@ -65,63 +58,29 @@ func readNames(spec *rental.Spec, order *protocol.StartInstance, limits Limits) 
 }
 
 func readCommand(spec *rental.Spec, command []string) *protocol.Error {
-	if len(command) == 0 {
-		return nil
-	}
-	size := 0
-	for _, argument := range command {
-		if strings.ContainsRune(argument, 0) {
-			return invalid("command holds a NUL character; it takes plain arguments")
-		}
-		size += len(argument)
-	}
-	switch {
-	case command[0] == "":
+	if len(command) > 0 && command[0] == "" {
 		return invalid("command starts with an empty argument; it takes a program and its arguments")
-	case len(command) > maxArguments:
-		return invalid("command takes at most %d arguments, has %d", maxArguments, len(command))
-	case size > maxTextBytes:
-		return invalid("command takes at most %d bytes, has %d", maxTextBytes, size)
 	}
 	spec.Command = slices.Clone(command)
 	return nil
 }
 
 func readVariables(spec *rental.Spec, variables map[string]string) *protocol.Error {
-	if len(variables) > maxVariables {
-		return invalid("env_vars takes at most %d variables, has %d", maxVariables, len(variables))
-	}
-	size := 0
-	for name, value := range variables {
-		if !variableName.MatchString(name) || len(name) > maxNameChars {
-			return invalid("env_vars: name %.40q takes letters, digits, '_', '.' and '-', not starting with a digit, at most %d", name, maxNameChars)
+	for name := range variables {
+		if len(name) > maxNameChars {
+			return invalid("env_vars: name %.40q takes at most %d characters", name, maxNameChars)
 		}
 		if slices.ContainsFunc(reservedVariables, func(prefix string) bool { return strings.HasPrefix(strings.ToUpper(name), prefix) }) {
 			return refuse(protocol.ForbiddenOption, "env_vars: %s may not be set; GPUs are chosen with gpu_indices", name)
 		}
-		if strings.ContainsRune(value, 0) {
-			return invalid("env_vars: the value of %s holds a NUL character", name)
-		}
-		size += len(name) + len(value)
 	}
-	if size > maxTextBytes {
-		return invalid("env_vars takes at most %d bytes, has %d", maxTextBytes, size)
-	}
-	if len(variables) > 0 {
-		spec.Env = make(map[string]string, len(variables))
-		for name, value := range variables {
-			spec.Env[name] = value
-		}
-	}
+	spec.Env = maps.Clone(variables)
 	return nil
 }
 
 // readGPUs turns indices, which people use, into UUIDs, which stay with the card.
 func readGPUs(spec *rental.Spec, indices []int, gpus []rental.GPU) *protocol.Error {
-	for i, index := range indices {
-		if index < 0 || slices.Contains(indices[:i], index) {
-			return invalid("gpu_indices takes different numbers from 0, has %d", index)
-		}
+	for _, index := range indices {
 		at := slices.IndexFunc(gpus, func(gpu rental.GPU) bool { return gpu.Index == index })
 		if at < 0 || gpus[at].UUID == "" {
 			return refuse(protocol.GPUUnavailable, "this machine has no usable GPU %d (it has %d)", index, len(gpus))
@@ -133,21 +92,11 @@ func readGPUs(spec *rental.Spec, indices []int, gpus []rental.GPU) *protocol.Err
 }
 
 func readShares(spec *rental.Spec, order *protocol.StartInstance, limits Limits) *protocol.Error {
-	for _, size := range []struct {
-		field string
-		value protocol.Size
-		least protocol.Size
-	}{
-		{"ram_limit", order.RAMLimit, leastMemory},
-		{"disk_limit", order.DiskLimit, 0},
-		{"shm_size", order.ShmSize, 0},
-	} {
-		if size.value < size.least || size.value > maxSizeBytes {
-			return invalid("%s takes %d to %d bytes, has %d", size.field, int64(size.least), int64(maxSizeBytes), int64(size.value))
-		}
+	if order.RAMLimit < leastMemory {
+		return invalid("ram_limit takes at least %d bytes, has %d", leastMemory, int64(order.RAMLimit))
 	}
-	if math.IsNaN(order.CPUCores) || order.CPUCores < leastCPUs || order.CPUCores > maxCPUs {
-		return invalid("cpu_cores takes %g to %d, has %g", leastCPUs, maxCPUs, order.CPUCores)
+	if !(order.CPUCores >= leastCPUs) || math.IsInf(order.CPUCores, 1) { // NaN is refused, too
+		return invalid("cpu_cores takes at least %g, has %g", leastCPUs, order.CPUCores)
 	}
 	if order.ShmSize > order.RAMLimit {
 		return invalid("shm_size (%d bytes) is part of ram_limit (%d bytes) and takes no more than that", int64(order.ShmSize), int64(order.RAMLimit))
@@ -165,21 +114,8 @@ func readPorts(spec *rental.Spec, mapping protocol.PortMapping, limits Limits) *
 	if len(mapping) > limits.Ports {
 		return invalid("port_mapping takes at most %d ports on this host, has %d", limits.Ports, len(mapping))
 	}
-	type public struct {
-		port     uint16
-		protocol rental.Protocol
-	}
-	taken := make(map[public]bool, len(mapping))
 	for key, port := range mapping {
-		p := rental.Port{Container: key.Port, Protocol: rental.Protocol(key.Protocol), Public: port}
-		if p.Container == 0 || p.Public == 0 || (p.Protocol != rental.TCP && p.Protocol != rental.UDP) {
-			return invalid("port_mapping takes ports from 1 to 65535, tcp or udp; has %d/%.8s to %d", p.Container, key.Protocol, p.Public)
-		}
-		if taken[public{port, p.Protocol}] {
-			return invalid("port_mapping maps two ports to public port %d/%s", port, p.Protocol)
-		}
-		taken[public{port, p.Protocol}] = true
-		spec.Ports = append(spec.Ports, p)
+		spec.Ports = append(spec.Ports, rental.Port{Container: key.Port, Protocol: rental.Protocol(key.Protocol), Public: port})
 	}
 	slices.SortFunc(spec.Ports, func(a, b rental.Port) int {
 		return cmp.Or(cmp.Compare(a.Container, b.Container), cmp.Compare(a.Protocol, b.Protocol))

@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -20,18 +23,49 @@ var (
 	testLimits = Limits{Rentals: 8, Pids: 4096, Ports: 4}
 )
 
+// received reads an order as it comes over the wire, where it can come: JSON has no NaN and no infinity.
+func received(t *testing.T, order *protocol.StartInstance) (rental.Spec, *protocol.Error) {
+	t.Helper()
+	ports := map[string]uint16{} // a PortKey writes itself only as what it may be
+	for key, public := range order.PortMapping {
+		ports[fmt.Sprintf("%d/%s", key.Port, key.Protocol)] = public
+	}
+	mapping, err := json.Marshal(ports)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := *order
+	bare.PortMapping = nil
+	frame, err := protocol.Encode("c", &bare)
+	if _, unspeakable := errors.AsType[*json.UnsupportedValueError](err); unspeakable {
+		return readOrder(order, twoGPUs, testLimits)
+	}
+	if errors.Is(err, protocol.ErrTooLarge) {
+		return rental.Spec{}, invalid("%v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame = bytes.Replace(frame, []byte(`"data":{`), fmt.Appendf(nil, `"data":{"port_mapping":%s,`, mapping), 1)
+	in, err := protocol.Decode(frame)
+	if fault, ok := errors.AsType[*protocol.DecodeError](err); ok {
+		return rental.Spec{}, fault.Err
+	}
+	return readOrder(in.Data.(*protocol.StartInstance), twoGPUs, testLimits)
+}
+
 func TestReadOrder(t *testing.T) {
 	expires := time.Date(2030, 1, 1, 12, 0, 0, 0, time.FixedZone("CET", 3600))
-	got, refusal := readOrder(&protocol.StartInstance{
+	got, refusal := received(t, &protocol.StartInstance{
 		RentalID: "r-1.a_B", Image: "pytorch/pytorch:2.9", Command: []string{"sh", "-c", "echo $HOME; sleep 1"},
-		EnvVars: map[string]string{"JUPYTER_TOKEN": "a=b\nc", "discovery.type": ""}, GPUIndices: []int{1, 0},
+		EnvVars: map[string]string{"JUPYTER_TOKEN": "a=b\nc", "EMPTY": ""}, GPUIndices: []int{1, 0},
 		RAMLimit: 16 << 30, CPUCores: 4.5, DiskLimit: 60 << 30, ShmSize: 8 << 30,
 		PortMapping: protocol.PortMapping{
 			{Port: 8888, Protocol: "tcp"}: 10888, {Port: 22, Protocol: "tcp"}: 10022, {Port: 22, Protocol: "udp"}: 10022,
 		},
 		RegistryAuth: &protocol.RegistryAuth{Username: "u", Password: secret.New("p")},
 		ExpiresAt:    expires, PricePerHour: "0.42",
-	}, twoGPUs, testLimits)
+	})
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
@@ -41,7 +75,7 @@ func TestReadOrder(t *testing.T) {
 	got.Registry = nil
 	want := rental.Spec{
 		ID: "r-1.a_B", Image: "docker.io/pytorch/pytorch:2.9", Command: []string{"sh", "-c", "echo $HOME; sleep 1"},
-		Env: map[string]string{"JUPYTER_TOKEN": "a=b\nc", "discovery.type": ""}, GPUs: twoGPUs,
+		Env: map[string]string{"JUPYTER_TOKEN": "a=b\nc", "EMPTY": ""}, GPUs: twoGPUs,
 		MemoryBytes: 16 << 30, CPUs: 4.5, PidsLimit: 4096, DiskBytes: 60 << 30, ShmBytes: 8 << 30,
 		Ports: []rental.Port{
 			{Container: 22, Protocol: rental.TCP, Public: 10022},
@@ -90,6 +124,7 @@ func TestHostileOrders(t *testing.T) {
 		"swarm resource":     {env("DOCKER_RESOURCE_GPU", "all"), protocol.ForbiddenOption, "DOCKER_RESOURCE_GPU"},
 		"empty variable":     {env("", canary), protocol.InvalidRequest, "env_vars"},
 		"= in a name":        {env("A=LD_PRELOAD", canary), protocol.InvalidRequest, "env_vars"},
+		"dot in a name":      {env("discovery.type", "x"), protocol.InvalidRequest, "env_vars"},
 		"digit first":        {env("1A", canary), protocol.InvalidRequest, "env_vars"},
 		"NUL in a name":      {env("A\x00", canary), protocol.InvalidRequest, "env_vars"},
 		"NUL in a value":     {env("A", canary+"\x00"), protocol.InvalidRequest, "env_vars"},
@@ -97,7 +132,7 @@ func TestHostileOrders(t *testing.T) {
 		"large values":       {env("A", strings.Repeat(canary, 6000)), protocol.InvalidRequest, "env_vars"},
 		"many variables": {func(x *o) {
 			x.EnvVars = map[string]string{}
-			for i := range maxVariables + 1 {
+			for i := range 257 {
 				x.EnvVars[fmt.Sprintf("V%d", i)] = ""
 			}
 		}, protocol.InvalidRequest, "env_vars"},
@@ -139,7 +174,7 @@ func TestHostileOrders(t *testing.T) {
 	}
 	for name, tc := range corpus {
 		t.Run(name, func(t *testing.T) {
-			spec, refusal := readOrder(with(order("r-1"), tc.change), twoGPUs, testLimits)
+			spec, refusal := received(t, with(order("r-1"), tc.change))
 			if refusal == nil {
 				t.Fatalf("became a spec: %+v", spec)
 			}
@@ -154,7 +189,7 @@ func TestHostileOrders(t *testing.T) {
 }
 
 func make257() []string {
-	args := make([]string, maxArguments+1)
+	args := make([]string, 257)
 	args[0] = "sh"
 	return args
 }
@@ -208,10 +243,10 @@ func FuzzReadOrder(f *testing.F) {
 	f.Add("r-1", "debian:12", "sh", "A", "b", int64(1<<30), 1.0, 0, uint16(22), "tcp", uint16(10022), "0.42")
 	f.Add("../x", "sha256:00", "", "LD_PRELOAD", "\x00", int64(-1), math.Inf(1), -1, uint16(0), "x", uint16(0), "1/0")
 	f.Fuzz(func(t *testing.T, id, image, arg, name, value string, ram int64, cpus float64, gpu int, container uint16, proto string, public uint16, price string) {
-		spec, refusal := readOrder(&protocol.StartInstance{
+		spec, refusal := received(t, &protocol.StartInstance{
 			RentalID: id, Image: image, Command: []string{arg}, EnvVars: map[string]string{name: value}, GPUIndices: []int{gpu},
 			RAMLimit: protocol.Size(ram), CPUCores: cpus, PortMapping: protocol.PortMapping{{Port: container, Protocol: proto}: public}, PricePerHour: price,
-		}, twoGPUs, testLimits)
+		})
 		if refusal != nil {
 			if refusal.Message == "" || refusal.Code == "" {
 				t.Errorf("a refusal without a reason: %+v", refusal)
@@ -229,7 +264,7 @@ func FuzzReadOrder(f *testing.F) {
 				t.Errorf("variable %q", name)
 			}
 		}
-		if strings.ContainsRune(spec.Command[0], 0) || spec.MemoryBytes < leastMemory || !(spec.CPUs > 0 && spec.CPUs <= maxCPUs) || spec.PidsLimit != 4096 ||
+		if strings.ContainsRune(spec.Command[0], 0) || spec.MemoryBytes < leastMemory || !(spec.CPUs > 0 && spec.CPUs <= 1024) || spec.PidsLimit != 4096 ||
 			len(spec.GPUs) != 1 || spec.GPUs[0].UUID == "" || spec.Ports[0].Container == 0 || spec.Ports[0].Public == 0 {
 			t.Errorf("spec %+v", spec)
 		}
