@@ -129,16 +129,30 @@ func TestExitDuringAnOutageIsTheProgramsOwn(t *testing.T) {
 	t.Logf("exit %+v", got.exit)
 }
 
-func TestRemovedByAnotherHand(t *testing.T) {
-	e := newEngine(t)
-	c := rent(t, e, spec("vanished"))
-	result := waiting(t, e, c.ID)
-	cli(t, "rm", "-f", c.ID)
-	got := <-result
-	if got.err == nil && (got.exit.EngineStopped || got.exit.Code != 137) {
-		t.Errorf("Wait: %+v, want its end or that it is gone", got.exit)
-	} else if got.err != nil {
-		wantFailure(t, got.err, rental.CodeNotFound)
+// An engine that a person asks to end a container is not taken for one that shuts down, nor waited for.
+func TestEndedByAnotherHand(t *testing.T) {
+	tests := map[string][]string{"stopped": {"stop", "-t", "5"}, "killed": {"kill"}, "removed": {"rm", "-f"}}
+	for name, command := range tests {
+		t.Run(name, func(t *testing.T) {
+			e := newEngine(t)
+			c := rent(t, e, spec("hand"))
+			report(t, c)
+			result := waiting(t, e, c.ID)
+			cli(t, append(command, c.ID)...)
+			began := time.Now()
+			got := <-result
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("noticed after %v", took)
+			}
+			switch {
+			case got.exit.EngineStopped:
+				t.Errorf("taken for the engine's shutdown: %+v", got.exit)
+			case got.err != nil && name == "removed":
+				wantFailure(t, got.err, rental.CodeNotFound)
+			case got.err != nil || got.exit.Code != 0 && name == "stopped":
+				t.Errorf("Wait: %+v, %v", got.exit, got.err)
+			}
+		})
 	}
 }
 

@@ -23,8 +23,8 @@ const (
 	// The pauses between two looks for an engine that is away.
 	firstPause   = 50 * time.Millisecond
 	longestPause = 2 * time.Second
-	// leavesWithin is how long an engine that has ended a container is watched for its departure. One that
-	// shuts down goes as soon as all others have ended too, or is found to take no connections any more.
+	// leavesWithin is how long an engine that has ended a container and takes no connections is watched before
+	// it is asked again: it may be leaving, or very busy.
 	leavesWithin = 20 * time.Second
 	// eventLag is how much later than the exit that it caused an engine may note a signal.
 	eventLag = 500 * time.Millisecond
@@ -61,7 +61,7 @@ func (e *Engine) Wait(ctx context.Context, containerID string) (rental.Exit, err
 }
 
 func waitFailure(ctx context.Context, err error) error {
-	if cerrdefs.IsNotFound(err) && ctx.Err() == nil {
+	if cerrdefs.IsNotFound(err) || isNotFound(err) {
 		return goneFailure()
 	}
 	return failed(ctx, "waiting for the container", err)
@@ -85,6 +85,7 @@ func (e *Engine) accompany(ctx context.Context, containerID string, last *signs,
 		Filters: filters.NewArgs(
 			filters.Arg("container", containerID),
 			filters.Arg("event", string(events.ActionKill)), filters.Arg("event", string(events.ActionStart)),
+			filters.Arg("event", string(events.ActionDestroy)),
 		),
 	})
 	results, errs := api.ContainerWait(ctx, containerID, container.WaitConditionNotRunning)
@@ -128,8 +129,11 @@ func (e *Engine) settled(ctx context.Context) (*client.Client, error) {
 	return api, nil
 }
 
-// signs are when the engine last signalled the container and last started it.
-type signs struct{ killed, started time.Time }
+// signs are when the engine last signalled the container and last started it, and whether it has removed it.
+type signs struct {
+	killed, started time.Time
+	destroyed       bool
+}
 
 func (s *signs) note(event events.Message) {
 	switch at := time.Unix(0, event.TimeNano); event.Action {
@@ -137,30 +141,39 @@ func (s *signs) note(event events.Message) {
 		s.killed = at
 	case events.ActionStart:
 		s.started = at
+	case events.ActionDestroy:
+		s.destroyed = true
 	}
 }
 
 // linger stays to see whether the engine, if it was asked to end the container and not by this agent, goes away
-// after it: then it has ended the container on its way out. One that stays has been asked by a person.
+// after it: then it has ended the container on its way out. An engine on its way out closes its door before it
+// ends the first container, so one that takes connections has been asked by a person.
 func (e *Engine) linger(ctx context.Context, ended end, last *signs, said <-chan events.Message, left <-chan error) (end, error) {
-	began := time.Now()
-	late := time.NewTimer(0)
-	defer late.Stop()
+	stay := time.NewTimer(eventLag)
+	defer stay.Stop()
+	asked := false
 	for {
-		stay := eventLag
-		if last.killed.After(ended.started) {
-			stay = leavesWithin
+		if !asked && last.killed.After(ended.started) {
+			asked = true
+			if e.takesConnections(ctx) {
+				return ended, nil
+			}
+			stay.Reset(leavesWithin)
 		}
-		late.Reset(time.Until(began.Add(stay)))
 		select {
 		case event := <-said:
-			if last.note(event); last.started.After(ended.last) {
+			last.note(event)
+			switch {
+			case last.destroyed:
+				return end{}, goneFailure()
+			case last.started.After(ended.last):
 				return end{running: true}, nil
 			}
 		case err := <-left:
 			return end{}, cmp.Or(err, errLeft)
-		case <-late.C:
-			if stay == leavesWithin && !e.takesConnections(ctx) {
+		case <-stay.C:
+			if asked && !e.takesConnections(ctx) {
 				return end{}, errLeft
 			}
 			return ended, nil
