@@ -66,7 +66,8 @@ func hardwareProblems(s *Status) []Problem {
 	}
 	var list []Problem
 	for _, gap := range s.Hardware.Gaps {
-		if !harmless[gap.Code] {
+		named := gap.Code == "disk_unknown" && s.Offer.DiskGB > 0 // by the owner, which is the remedy
+		if !harmless[gap.Code] && !named {
 			list = append(list, Problem{gap.Code, gap.Message, gap.Fix})
 		}
 	}

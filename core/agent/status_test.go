@@ -76,6 +76,13 @@ func TestProblems(t *testing.T) {
 		"no toolkit":         {func(s *Status) { s.Engine.GPUReady = false }, "gpu_not_ready", "Docker cannot hand out this machine's GPUs."},
 		"no toolkit, no GPU": {func(s *Status) { s.Engine.GPUReady = false; s.Hardware = &hardware.Survey{} }, "", ""},
 		"driver hangs":       {func(s *Status) { s.Hardware = &survey }, "driver_hangs", "It hangs."},
+		"disk unknown": {func(s *Status) {
+			s.Hardware = &hardware.Survey{Gaps: []hardware.Gap{{Code: "disk_unknown", Message: "It is in a virtual machine."}}}
+		}, "disk_unknown", "It is in a virtual machine."},
+		"disk unknown, named": {func(s *Status) {
+			s.Hardware = &hardware.Survey{Gaps: []hardware.Gap{{Code: "disk_unknown"}}}
+			s.Offer.DiskGB = 100
+		}, "", ""},
 		"trouble": {func(s *Status) {
 			s.Rentals = []rental.Status{{ID: "r-1", State: rental.Running, Trouble: "port 10022 is taken."}, {ID: "r-0", State: rental.Failed, Trouble: "old"}}
 		}, "rental_trouble", "Rental r-1: port 10022 is taken."},
