@@ -52,7 +52,7 @@ func (e *Engine) Create(ctx context.Context, spec rental.Spec, image rental.Imag
 	case cerrdefs.IsNotFound(err):
 		err = imageGoneFailure()
 	default:
-		err = failed(ctx, "creating the container", err)
+		err = createFailure(ctx, err)
 	}
 	return "", e.withoutNetwork(ctx, net, err)
 }

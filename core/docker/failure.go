@@ -58,6 +58,14 @@ func startFailure(ctx context.Context, err error) error {
 	}
 }
 
+// createFailure says why a container could not be made of an image.
+func createFailure(ctx context.Context, err error) error {
+	if strings.Contains(strings.ToLower(err.Error()), "no command specified") {
+		return rental.Failf(rental.CodeContainerFailed, "The image names no program to run: order it with a command.")
+	}
+	return failed(ctx, "creating the container", err)
+}
+
 // networkFailure says why a network could not be made. Engines run out of address ranges, and only their
 // text says so: "could not find an available, non-overlapping IPv4 address pool", or, from Docker 27 on,
 // "all predefined address pools have been fully subnetted".

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"maps"
 	"strings"
 	"sync"
@@ -13,6 +14,8 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
+
+	"github.com/distributedcompute/host-agent/core/rental"
 )
 
 // networks are the bridges of rentals, one each. Making one takes the engine some 70 ms of firewall work,
@@ -104,7 +107,15 @@ func (e *Engine) takeNetwork(ctx context.Context) (string, error) {
 	}
 	name := newNetworkName()
 	e.networks.hold(name)
-	if err := e.createNetwork(ctx, name); err != nil {
+	err := e.createNetwork(ctx, name)
+	if failure, ok := errors.AsType[*rental.Failure](err); ok && failure.Code == rental.CodeInsufficient {
+		// What agents that were killed had asked for may have been made after the last sweep.
+		if err := e.sweepNetworks(ctx); err != nil {
+			e.log.Warn("sweeping networks", "error", err)
+		}
+		err = e.createNetwork(ctx, name)
+	}
+	if err != nil {
 		e.networks.release(name)
 		return "", err
 	}

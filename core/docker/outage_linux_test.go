@@ -231,6 +231,14 @@ func TestNetworkInStock(t *testing.T) {
 	}
 }
 
+// Networks that killed agents have left use up the engine's address ranges, some thirty of them.
+func TestNetworksLeftBehindMakeRoom(t *testing.T) {
+	e := newEngine(t)
+	for range 34 {
+		cli(t, "rm", "-f", create(t, e, spec("left")))
+	}
+}
+
 func eventually(t testing.TB, condition func() bool) bool {
 	t.Helper()
 	for late := time.Now().Add(10 * time.Second); time.Now().Before(late); time.Sleep(50 * time.Millisecond) {
