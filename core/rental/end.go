@@ -112,9 +112,24 @@ func (l *life) outcome(exit Exit) ending {
 	case l.unseen && exit.cutOff():
 		return ending{State: Failed, Failure: Failf(CodeInterrupted, "The container was cut off while the agent was away (exit code %d): the host or its container engine was shut down.", exit.Code)}
 	case exit.Code != 0:
-		return ending{State: Failed, Failure: Failf(CodeContainerFailed, "The container's program ended with exit code %d.", exit.Code)}
+		return ending{State: Failed, Failure: Failf(CodeContainerFailed, "The container's program ended with exit code %d%s.", exit.Code, meaning(exit.Code))}
 	}
 	return ending{State: Stopped}
+}
+
+// meaning is what an exit code mostly stands for.
+func meaning(code int) string {
+	switch code {
+	case 126:
+		return ": its command may not be executed"
+	case 127:
+		return ": its command was not found in the image"
+	case 137:
+		return ": it was killed"
+	case 143:
+		return ": it was asked to end"
+	}
+	return ""
 }
 
 // cutOff reports whether an end looks like that of the host or its engine rather than of the program:
