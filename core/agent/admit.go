@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"math/big"
 	"slices"
 	"time"
@@ -59,6 +60,8 @@ func closed(host *Status) *protocol.Error {
 		return refuse(protocol.InsufficientResources, "%s", stateFull(host.Unwritable))
 	case host.Hardware == nil:
 		return refuse(protocol.NotAccepting, "this host is still looking at its hardware; try again in a second")
+	case !host.Engine.Available && host.Engine.Problem == "":
+		return refuse(protocol.DockerUnavailable, "this host is still looking for Docker; try again in a second")
 	case !host.Engine.Available:
 		return refuse(protocol.DockerUnavailable, "Docker is not available on this host")
 	}
@@ -182,7 +185,7 @@ func admitShares(host *Status, order rental.Spec) *protocol.Error {
 	const rounding = 1e-9 // of sums of decimal CPU shares
 	left := unrented(host)
 	if order.CPUs > left.CPUs+rounding {
-		return refuse(protocol.InsufficientResources, "cpu_cores: asked %g, free %g", order.CPUs, max(0, left.CPUs))
+		return refuse(protocol.InsufficientResources, "cpu_cores: asked %g, free %g", order.CPUs, math.Floor(max(0, left.CPUs)*1000+rounding)/1000)
 	}
 	if order.MemoryBytes > left.MemoryBytes {
 		return refuse(protocol.InsufficientResources, "ram_limit: asked %s, free %s", mebibytes(order.MemoryBytes), mebibytes(left.MemoryBytes))

@@ -10,7 +10,7 @@ var harmless = map[string]bool{
 // problems are what of a picture needs a person, or is being retried, the gravest first.
 func problems(s *Status) []Problem {
 	list := []Problem{}
-	list = append(list, linkProblems(s.Backend)...)
+	list = append(list, linkProblems(s)...)
 	list = append(list, engineProblems(s)...)
 	if s.Unwritable != "" {
 		list = append(list, Problem{
@@ -32,14 +32,15 @@ func problems(s *Status) []Problem {
 	return list
 }
 
-func linkProblems(link LinkHealth) []Problem {
+func linkProblems(s *Status) []Problem {
+	link := s.Backend
 	switch {
 	case link.NeedsSignIn:
 		message := link.Problem
 		if message == "" {
 			message = "The backend no longer accepts this host's key."
 		}
-		return []Problem{{"sign_in_needed", message, "Store the new host key of your dashboard with: distributed-agent setup --api-key-stdin < key.txt. Rentals run on meanwhile."}}
+		return []Problem{{"sign_in_needed", message, "Get a new host key from your dashboard. " + newKey(s.KeySource) + " Rentals run on meanwhile."}}
 	case link.Replaced:
 		return []Problem{{"key_used_twice", link.Problem, "Stop the other agent, or give each of the two a host key of its own; this one signs on again from time to time."}}
 	case !link.Connected && link.Problem != "":
@@ -48,6 +49,15 @@ func linkProblems(link LinkHealth) []Problem {
 		return []Problem{{"registration_unusable", link.Problem, "Update the agent, or tell the backend's operator."}}
 	}
 	return nil
+}
+
+// newKey says how a new key reaches the agent, which looks for it where it has found the old one.
+func newKey(source string) string {
+	const setup = "distributed-agent setup --api-key-stdin < key.txt"
+	if source == "" {
+		return "Store it with: " + setup + "."
+	}
+	return "This agent's is " + source + ": put the new one there, or where setup has stored it run: " + setup + "."
 }
 
 func engineProblems(s *Status) []Problem {
