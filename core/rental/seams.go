@@ -24,9 +24,9 @@ type Engine interface {
 	// started has no ports; Wait says how it ended.
 	Start(ctx context.Context, containerID string) (Container, error)
 
-	// Wait returns when the container has ended. It outlives restarts of the engine: as long as
-	// the engine is away it waits for it to come back and looks again. A container that is gone
-	// is a *Failure with CodeNotFound.
+	// Wait returns when the container has ended, or when the engine goes away and takes its containers with it.
+	// While one that keeps them is away it waits for it to come back and looks again. A container that is
+	// gone is a *Failure with CodeNotFound.
 	Wait(ctx context.Context, containerID string) (Exit, error)
 
 	// Stop asks the container to end and kills it after grace. Stopping what does not run, or is
