@@ -93,6 +93,7 @@ func (e *Engine) look(ctx context.Context, changed func()) error {
 		return err
 	}
 	if unfit := unfitness(said); unfit != nil {
+		e.facts.Store(nil) // those of an earlier configuration hold no more
 		return unfit
 	}
 	known := factsOf(said)

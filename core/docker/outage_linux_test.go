@@ -3,6 +3,9 @@ package docker_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -71,9 +74,7 @@ func TestWaitOutlivesTheEngine(t *testing.T) {
 			}
 			if test.survives {
 				report(t, c)
-				if !eventually(t, func() bool { return cli(t, "info", "-f", "{{.NEventsListener}}") == "1" }) {
-					t.Fatal("Wait has not come back to the engine")
-				}
+				awaitStream(t)
 				if test.exits != 0 { // as if the engine had done it, which has been away before
 					request(c.Routes[0].Target.String(), fmt.Sprintf("/exit?code=%d", test.exits))
 				} else if err := e.Stop(t.Context(), c.ID, 10*time.Second); err != nil {
@@ -228,6 +229,105 @@ func TestNetworkInStock(t *testing.T) {
 	running.Wait()
 	if now := networks(); now != spare {
 		t.Errorf("networks after Run %q, want the rental's %q", now, spare)
+	}
+}
+
+// What stands between agent and engine may cut connections; the container knows nothing of it.
+func TestLostConnectionIsNoShutdown(t *testing.T) {
+	between := newProxy(t, strings.TrimPrefix(daemon.Host(), "unix://"))
+	e := engineWith(t, docker.Options{Host: "unix://" + between.Addr().String(), OwnerKey: []byte(ownerKey)})
+	c := rent(t, e, spec("cut"))
+	report(t, c)
+	result := waiting(t, e, c.ID)
+	for range 3 {
+		between.await(t)
+		between.cut()
+	}
+	between.await(t)
+	request(c.Routes[0].Target.String(), "/exit?code=7")
+	if got := <-result; got.err != nil || got.exit.EngineStopped || got.exit.Code != 7 {
+		t.Errorf("Wait: %+v, %v; want the program's own end", got.exit, got.err)
+	}
+}
+
+// proxy passes connections on to a socket.
+type proxy struct {
+	net.Listener
+	mu    sync.Mutex
+	conns map[net.Conn]bool // guarded by mu
+}
+
+func newProxy(t *testing.T, socket string) *proxy {
+	t.Helper()
+	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{Listener: listener, conns: map[net.Conn]bool{}}
+	var passing sync.WaitGroup
+	passing.Go(func() {
+		for {
+			in, err := p.Accept()
+			if err != nil {
+				return
+			}
+			passing.Go(func() { p.pass(in, socket) })
+		}
+	})
+	t.Cleanup(func() { p.Close(); p.cut(); passing.Wait() })
+	return p
+}
+
+func (p *proxy) pass(in net.Conn, socket string) {
+	defer in.Close()
+	out, err := net.Dial("unix", socket)
+	if err != nil {
+		return
+	}
+	defer out.Close()
+	p.mu.Lock()
+	p.conns[in] = true
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.conns, in)
+	}()
+	var back sync.WaitGroup
+	back.Go(func() { _, _ = io.Copy(in, out); _ = in.Close() })
+	_, _ = io.Copy(out, in)
+	_ = out.Close()
+	back.Wait()
+}
+
+// cut ends all connections there are.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for conn := range p.conns {
+		_ = conn.Close()
+	}
+	clear(p.conns)
+}
+
+// await returns when there are two connections, as Wait needs them.
+func (p *proxy) await(t *testing.T) {
+	t.Helper()
+	two := func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.conns) >= 2
+	}
+	if !eventually(t, two) {
+		t.Fatal("Wait has not come back to the engine")
+	}
+}
+
+// awaitStream returns when the engine has somebody who listens to its events.
+func awaitStream(t *testing.T) {
+	t.Helper()
+	if !eventually(t, func() bool { return cli(t, "info", "-f", "{{.NEventsListener}}") == "1" }) {
+		t.Fatal("Wait has not come back to the engine")
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
+	"syscall"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -41,7 +43,14 @@ func (e *Engine) Wait(ctx context.Context, containerID string) (rental.Exit, err
 			return rental.Exit{}, context.Cause(ctx)
 		case engineGone(err) && !e.keepsContainers() && !e.stopping.has(containerID):
 			// It takes its containers with it, and may give their ports to others when it is back.
-			return rental.Exit{EngineStopped: true}, nil
+			if now, err := e.endOf(ctx, containerID); err != nil || !now.running {
+				return rental.Exit{EngineStopped: true}, nil
+			}
+			// Only the connection was lost, as with a proxy before the engine.
+			if err := pause(ctx, firstPause); err != nil {
+				return rental.Exit{}, err
+			}
+			outage = false
 		case engineGone(err) || isUnavailable(err):
 			if ended, err = e.awaitReturn(ctx, containerID); err != nil {
 				return rental.Exit{}, err
@@ -52,7 +61,7 @@ func (e *Engine) Wait(ctx context.Context, containerID string) (rental.Exit, err
 		case ended.running:
 			outage = false
 		default:
-			if last.killed.After(ended.started) {
+			if last.forced.After(ended.started) {
 				ended.oomKilled = false // the engine remembers that of any process, however long ago
 			}
 			return ended.exit(outage, e.keepsContainers()), nil
@@ -129,16 +138,20 @@ func (e *Engine) settled(ctx context.Context) (*client.Client, error) {
 	return api, nil
 }
 
-// signs are when the engine last signalled the container and last started it, and whether it has removed it.
+// signs are when the engine last sent the container a signal, when that was the one that kills, when it last started
+// it, and whether it has removed it.
 type signs struct {
-	killed, started time.Time
-	destroyed       bool
+	killed, forced, started time.Time
+	destroyed               bool
 }
 
 func (s *signs) note(event events.Message) {
 	switch at := time.Unix(0, event.TimeNano); event.Action {
 	case events.ActionKill:
 		s.killed = at
+		if event.Actor.Attributes["signal"] == strconv.Itoa(int(syscall.SIGKILL)) {
+			s.forced = at
+		}
 	case events.ActionStart:
 		s.started = at
 	case events.ActionDestroy:
@@ -206,7 +219,7 @@ func (e *Engine) takesConnections(ctx context.Context) bool {
 // awaitReturn returns when the engine tells of the container again. One that has just come back may answer
 // with errors at first.
 func (e *Engine) awaitReturn(ctx context.Context, containerID string) (end, error) {
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+	for wait := firstPause; ; wait = min(2*wait, longestPause) {
 		if e.answers(ctx) {
 			found, err := e.endOf(ctx, containerID)
 			if err == nil || isNotFound(err) {
@@ -214,11 +227,18 @@ func (e *Engine) awaitReturn(ctx context.Context, containerID string) (end, erro
 			}
 			e.log.Warn("looking for a container after the engine's return", "container", containerID, "error", err)
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return end{}, context.Cause(ctx)
+		if err := pause(ctx, wait); err != nil {
+			return end{}, err
 		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
@@ -264,7 +284,7 @@ const killed, terminated, unknown = 137, 143, 255
 func (d end) exit(outage, kept bool) rental.Exit {
 	byEngine := !kept || d.code == killed || d.code == terminated || d.code == unknown
 	return rental.Exit{
-		Code: d.code, OOMKilled: d.oomKilled, At: d.last,
+		Code: d.code, OOMKilled: d.oomKilled, StartedAt: d.started, At: d.last,
 		EngineStopped: outage && byEngine && !d.asked && !d.oomKilled,
 	}
 }
