@@ -464,7 +464,13 @@ func TestTakingOver(t *testing.T) {
 		"done":   {plain, nil, nil, func(h *host) { h.engine.Exit("r-1", rental.Exit{}) }, rental.Stopped, "", 0},
 		"gone":   {plain, nil, nil, func(h *host) { h.engine.Lose("r-1") }, rental.Failed, rental.CodeInterrupted, 0},
 
-		"engine restarted":                    {plain, nil, func(h *host) { h.engine.Hold("Start"); h.engine.Restart() }, free("Start"), rental.Running, "", 2},
+		"engine restarted": {plain, nil, func(h *host) { h.engine.Hold("Start"); h.engine.Restart() }, free("Start"), rental.Running, "", 2},
+		"started again, and done with no agent near": {plain, nil, func(h *host) { h.engine.Hold("Start"); h.engine.Restart() }, func(h *host) {
+			free("Start")(h)
+			time.Sleep(time.Second)
+			h.engine.Launch("r-1")
+			h.engine.Exit("r-1", rental.Exit{})
+		}, rental.Stopped, "", 0},
 		"engine restarted with no agent near": {plain, nil, nil, func(h *host) { h.engine.Restart() }, rental.Failed, rental.CodeInterrupted, 0},
 
 		"host shut down":  {plain, nil, nil, func(h *host) { h.engine.Exit("r-1", rental.Exit{Code: 143}) }, rental.Failed, rental.CodeInterrupted, 0},

@@ -58,6 +58,7 @@ type Container struct {
 type Exit struct {
 	Code      int
 	OOMKilled bool
+	StartedAt time.Time // of the run that has ended; zero where it is not known
 	At        time.Time
 	// EngineStopped is set when the engine's own shutdown ended the container, not the renter's
 	// program: the rental is to be started again. Only a Wait that saw the engine away can tell.

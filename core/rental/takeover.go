@@ -24,12 +24,15 @@ func (l *life) takeOver(ctx context.Context) (Container, error) {
 		return Container{}, Failf(CodeInterrupted, "The rental's container was gone when the agent came back: the host was reset, or something else has removed it.")
 	case held.Running:
 		return l.adopt(ctx)
-	case rec.State == Starting && (!held.Ran || !rec.StartedAt.IsZero()):
-		return Container{}, nil // also when it has ended: that is known, and was the engine's doing
+	case rec.State == Starting && !held.Ran:
+		return Container{}, nil
 	}
 	exit, err := l.awaitExit(ctx, held.ContainerID)
 	if err != nil {
 		return Container{}, lost(err)
+	}
+	if rec.State == Starting && !rec.StartedAt.IsZero() && !exit.StartedAt.After(rec.At) {
+		return Container{}, nil // this end is known, and was the engine's doing
 	}
 	l.unseen = true
 	return Container{}, l.afterExit(ctx, exit)

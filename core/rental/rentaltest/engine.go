@@ -92,6 +92,11 @@ func (e *Engine) GoAway() { e.change(func() { e.away = true }) }
 // ComeBack undoes GoAway.
 func (e *Engine) ComeBack() { e.change(func() { e.away = false }) }
 
+// Launch starts a rental's container, as a call to Start does whose caller has not waited for it.
+func (e *Engine) Launch(id rental.ID) {
+	e.change(func() { _, _ = e.start(e.boxes[id].id) })
+}
+
 // Exit ends a rental's container.
 func (e *Engine) Exit(id rental.ID, exit rental.Exit) {
 	e.change(func() { e.boxes[id].end(exit) })
@@ -151,6 +156,7 @@ func (e *Engine) change(do func()) {
 func (b *box) end(exit rental.Exit) {
 	if b.running {
 		b.running, b.exit = false, exit
+		b.exit.StartedAt = b.starts[len(b.starts)-1]
 	}
 }
 
