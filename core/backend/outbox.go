@@ -104,11 +104,14 @@ func (o *outbox) postNode(status protocol.NodeStatus) {
 	tick(o.ready)
 }
 
-// forgetNode takes the node status back, because a register is about to say it anew.
-func (o *outbox) forgetNode() {
+// introduced takes back a node status that a register makes stale or needless. One that says the same of a node that
+// is not online stays, since it says why, and until when.
+func (o *outbox) introduced(status protocol.NodeState) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.node, o.before = nil, nil
+	if o.node != nil && (o.node.Status != status || status == protocol.Online) {
+		o.node, o.before = nil, nil
+	}
 }
 
 // postInstance queues a status of a rental behind those before it.

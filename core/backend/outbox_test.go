@@ -107,10 +107,19 @@ func TestOutboxNode(t *testing.T) {
 	if got := taken(o); !slices.Equal(got, []string{"online"}) {
 		t.Errorf("sent %v", got)
 	}
-	o.postNode(protocol.NodeStatus{Status: protocol.Paused})
-	o.forgetNode()
-	if got := taken(o); len(got) != 0 {
-		t.Errorf("sent %v after register", got)
+	for _, test := range []struct {
+		queued, registered protocol.NodeState
+		sent               []string
+	}{
+		{protocol.Paused, protocol.Online, nil},                // it is older
+		{protocol.Online, protocol.Online, nil},                // there is no more to say
+		{protocol.Paused, protocol.Paused, []string{"paused"}}, // it says why
+	} {
+		o.postNode(protocol.NodeStatus{Status: test.queued})
+		o.introduced(test.registered)
+		if got := taken(o); !slices.Equal(got, test.sent) {
+			t.Errorf("%s queued, registered as %s: sent %v", test.queued, test.registered, got)
+		}
 	}
 }
 

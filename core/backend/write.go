@@ -55,9 +55,10 @@ func (s *session) open() error {
 // register says who is here, each time under an id of its own.
 func (s *session) register() error {
 	untick(s.link.again) // what changed until now is said by this one
-	s.link.out.forgetNode()
+	said := s.talk.register()
+	s.link.out.introduced(said.Status)
 	s.registers++
-	register, err := protocol.Encode(fmt.Sprintf("%s%d", s.registerPrefix, s.registers), s.talk.register())
+	register, err := protocol.Encode(fmt.Sprintf("%s%d", s.registerPrefix, s.registers), said)
 	if err != nil {
 		return &setback{problem: fmt.Sprintf("This host's registration cannot be sent (%s).", clean(err.Error())), cause: err}
 	}
