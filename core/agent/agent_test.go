@@ -578,6 +578,13 @@ func TestProposalIsTheOwnersToEnd(t *testing.T) {
 		if diff := cmp.Diff(own, third.Status().Offer); diff != "" {
 			t.Errorf("after a restart (-want +got):\n%s", diff)
 		}
+		// A drain of the backend is not his to end, but the proposal is.
+		third.mustOK(&protocol.SetOfferRequest{Offer: narrow})
+		third.mustOK(&protocol.DrainNode{})
+		third.must(third.Resume(t.Context()))
+		if status := third.Status(); status.Proposal != nil || status.Accepting {
+			t.Errorf("drained, after resume: accepting %v, proposal %+v", status.Accepting, status.Proposal)
+		}
 		third.leave()
 	})
 }

@@ -27,7 +27,6 @@ type loop struct {
 	memory     Remembered
 	changes    int       // made to memory
 	saved      int       // of these changes, how many are on disk
-	lapse      error     // of reading memory, until the owner has said what he wants
 	unwritable string    // why the state directory cannot be written; "" while it can
 	rewriteAt  time.Time // when that is tried again
 
@@ -170,8 +169,8 @@ func (l *loop) picture(now time.Time) *Status {
 	s.Why = notAccepting(s)
 	s.Accepting, s.Unheard = s.Why == "", unheard(s.Backend)
 	s.Problems = problems(s)
-	if l.lapse != nil {
-		s.Problems = append(s.Problems, memoryProblem(l.lapse))
+	if l.memory.Lapse != "" {
+		s.Problems = append(s.Problems, memoryProblem(l.memory.Lapse))
 	}
 	return s
 }
@@ -191,7 +190,9 @@ func (l *loop) introduce(now time.Time) {
 		return
 	}
 	l.said = current
-	l.posted = nodeStatus(l.memory.wish(), l.asker, l.offer) // register says it too
+	if wish := l.memory.wish(); wish.online() {
+		l.posted = nodeStatus(wish, l.asker, l.offer) // register says it too, but not why and until when
+	}
 }
 
 // postNode tells the backend of a new wish or offer.

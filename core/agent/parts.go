@@ -108,6 +108,7 @@ type Remembered struct {
 	Proposal *protocol.Offer    `json:"proposal,omitempty"` // what the backend asked to be offered
 	Network  *hardware.Network  `json:"network,omitempty"`
 	Earned   *protocol.Earnings `json:"earnings,omitempty"`
+	Lapse    string             `json:"lapse,omitempty"` // why an earlier file could not be read; "" once the owner has said what he wants
 }
 
 // RememberedTerms is rental.Terms in a form that goes to the 0600 state file, its token included.

@@ -85,10 +85,10 @@ func hardwareProblems(s *Status) []Problem {
 }
 
 // memoryProblem is about a state file that could not be read.
-func memoryProblem(err error) Problem {
+func memoryProblem(lapse string) Problem {
 	return Problem{
 		Code:    "state_not_kept",
-		Message: fmt.Sprintf("What this agent should remember could not be read: %v.", err),
+		Message: fmt.Sprintf("What this agent should remember could not be read: %s.", lapse),
 		Fix:     "The node is paused, because you may have paused it before: run distributed-agent resume when it may take rentals. Rentals that are there run on.",
 	}
 }

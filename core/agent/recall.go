@@ -11,10 +11,12 @@ import (
 // recall reads what the agent before this one remembered. A node that lost its memory serves its
 // rentals, and takes new ones when its owner says so: he may have paused it.
 func (l *loop) recall() {
-	l.memory, l.lapse = l.parts.Memory.Load()
-	if l.lapse != nil {
-		l.log.Error("reading what was remembered; starting without, paused", "error", l.lapse)
+	memory, err := l.parts.Memory.Load()
+	l.memory = memory
+	if err != nil {
+		l.log.Error("reading what was remembered; starting without, paused", "error", err)
 		l.memory.Owner = Wish{State: protocol.Paused, Reason: byUser}
+		l.memory.Lapse = err.Error()
 		l.remember()
 	}
 	if l.memory.NodeID == "" {

@@ -35,7 +35,10 @@ func (l *loop) want(by string, w Wish, answer func(error)) {
 	mine := &l.memory.Backend
 	if by == byUser {
 		mine = &l.memory.Owner
-		l.lapse, l.stale = nil, true // what he wanted before counts no more
+		if l.memory.Lapse != "" { // what he wanted before counts no more
+			l.memory.Lapse = ""
+			l.remember()
+		}
 	}
 	if !w.online() {
 		w.Reason = by
@@ -141,7 +144,7 @@ func (a *Agent) Pause(ctx context.Context, until time.Time) error {
 // nothing else to resume from, that is the error.
 func (a *Agent) Resume(ctx context.Context) error {
 	return a.ask(ctx, func(l *loop, answer func(error)) {
-		if l.memory.Owner.online() && !l.memory.Backend.online() {
+		if l.memory.Owner.online() && !l.memory.Backend.online() && l.memory.Proposal == nil {
 			answer(rental.Failf(rental.CodeConflict, "The backend has drained this node, and takes it back into service itself."))
 			return
 		}

@@ -259,6 +259,9 @@ func TestPauseOutlivesItsFile(t *testing.T) {
 
 		third := m.boot()
 		third.wantNode("paused user")
+		if p := third.Status().Problems; len(p) != 1 || p[0].Code != "state_not_kept" {
+			t.Errorf("problems after another restart: %+v", p)
+		}
 		third.must(third.Resume(t.Context()))
 		third.wantNode("online ")
 		if p := third.Status().Problems; len(p) != 0 {
