@@ -77,15 +77,12 @@ func networkFailure(ctx context.Context, err error) error {
 }
 
 // isUnavailable reports whether err says that the engine is away.
-func isUnavailable(err error) bool {
-	failure, ok := errors.AsType[*rental.Failure](err)
-	return ok && failure.Code == rental.CodeDockerUnavailable
-}
+func isUnavailable(err error) bool { return hasCode(err, rental.CodeDockerUnavailable) }
 
-// isNotFound reports whether err says that the container is gone.
-func isNotFound(err error) bool {
+// hasCode reports whether err is a failure of a kind.
+func hasCode(err error, code rental.Code) bool {
 	failure, ok := errors.AsType[*rental.Failure](err)
-	return ok && failure.Code == rental.CodeNotFound
+	return ok && failure.Code == code
 }
 
 func goneFailure() *rental.Failure {

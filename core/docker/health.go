@@ -54,9 +54,7 @@ func (e *Engine) Run(ctx context.Context, changed func()) error {
 			return nil
 		}
 		e.lost(ctx, err, changed)
-		select {
-		case <-time.After(retry):
-		case <-ctx.Done():
+		if pause(ctx, retry) != nil {
 			return nil
 		}
 		retry = min(2*retry, longestRetry)

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"maps"
 	"strings"
 	"sync"
@@ -108,7 +107,7 @@ func (e *Engine) takeNetwork(ctx context.Context) (string, error) {
 	name := newNetworkName()
 	e.networks.hold(name)
 	err := e.createNetwork(ctx, name)
-	if failure, ok := errors.AsType[*rental.Failure](err); ok && failure.Code == rental.CodeInsufficient {
+	if hasCode(err, rental.CodeInsufficient) {
 		// What agents that were killed had asked for may have been made after the last sweep.
 		if err := e.sweepNetworks(ctx); err != nil {
 			e.log.Warn("sweeping networks", "error", err)

@@ -70,7 +70,7 @@ func (e *Engine) Wait(ctx context.Context, containerID string) (rental.Exit, err
 }
 
 func waitFailure(ctx context.Context, err error) error {
-	if cerrdefs.IsNotFound(err) || isNotFound(err) {
+	if cerrdefs.IsNotFound(err) || hasCode(err, rental.CodeNotFound) {
 		return goneFailure()
 	}
 	return failed(ctx, "waiting for the container", err)
@@ -222,7 +222,7 @@ func (e *Engine) awaitReturn(ctx context.Context, containerID string) (end, erro
 	for wait := firstPause; ; wait = min(2*wait, longestPause) {
 		if e.answers(ctx) {
 			found, err := e.endOf(ctx, containerID)
-			if err == nil || isNotFound(err) {
+			if err == nil || hasCode(err, rental.CodeNotFound) {
 				return found, err
 			}
 			e.log.Warn("looking for a container after the engine's return", "container", containerID, "error", err)
