@@ -22,10 +22,11 @@ func offerOf(survey *hardware.Survey, engine rental.EngineInfo, own OfferLimits)
 	if survey == nil {
 		return offer
 	}
-	for _, gpu := range survey.GPUs {
-		if silent(survey) {
-			break // no container could get one
-		}
+	gpus := survey.GPUs
+	if silent(survey) {
+		gpus = nil // no container could get one
+	}
+	for _, gpu := range gpus {
 		if own.GPUs == nil || slices.Contains(own.GPUs, gpu.Index) {
 			offer.GPUIndices = append(offer.GPUIndices, gpu.Index)
 		}
