@@ -3,6 +3,7 @@ package agent
 import (
 	"time"
 
+	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
 	"github.com/distributedcompute/host-agent/core/hardware"
 	"github.com/distributedcompute/host-agent/core/rental"
@@ -15,6 +16,7 @@ type Status struct {
 	PID       int            `json:"pid"`
 	NodeID    string         `json:"node_id,omitempty"`
 	KeySource string         `json:"key_source,omitempty"` // where the host key comes from, in words
+	Account   account.Info   `json:"account"`
 	Node      Wish           `json:"node"`
 	Accepting bool           `json:"accepting"`
 	Why       string         `json:"not_accepting_because,omitempty"`
