@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/distributedcompute/host-agent/core/secret"
@@ -23,8 +24,11 @@ import (
 // Config is the settings of one agent, complete and checked.
 type Config struct {
 	Backend    Backend
+	SignIn     SignIn
+	Dashboard  string // https address of the marketplace's pages for hosts; "": none is offered
 	NodeID     string // "": the backend gives one at the first registration
 	APIKeyFile string // "": other places are searched for the key
+	Keyring    Keyring
 	StateDir   string // absolute
 	DockerHost string // "": the engine's usual socket on this system
 	Relay      Relay
@@ -34,6 +38,7 @@ type Config struct {
 	AllowLoopbackRegistry bool
 	SpeedTest             SpeedTest
 	Heartbeat             time.Duration // until the backend asks for another pace
+	Desktop               Desktop
 	Log                   Log
 
 	// File is the agent.yaml that was read; "" where there was none.
@@ -49,8 +54,26 @@ type Config struct {
 // Backend says where the marketplace is.
 type Backend struct {
 	URL                    string // wss://…; "" while not configured
+	APIURL                 string // https://…, where hosts are enrolled and keys exchanged; "": see [Config.API]
 	CAFile                 string // authorities that may sign its certificate; "": the system's
-	AllowPlaintextLoopback bool   // accept ws:// to a loopback address
+	AllowPlaintextLoopback bool   // accept ws:// and http:// to a loopback address
+}
+
+// SignIn says who vouches for the person this host belongs to. Both are "" where the marketplace has no
+// sign-in for hosts; a key then comes another way.
+type SignIn struct {
+	Issuer   string // https://…, the OpenID Connect provider
+	ClientID string // this program's name there; no secret
+}
+
+// Keyring says how the host key is kept where there is no keyring of the system.
+type Keyring struct {
+	PassphraseFile string // what the key's file is encrypted with; "": a key of the state directory's own
+}
+
+// Desktop says how much the tray asks for attention.
+type Desktop struct {
+	Notifications bool
 }
 
 // Relay holds static terms of a relay, used instead of those the backend hands out.
@@ -94,10 +117,11 @@ type SpeedTest struct {
 	MaxTime  time.Duration // of one direction
 }
 
-// Log says what is logged to standard error.
+// Log says what is logged.
 type Log struct {
 	Level  slog.Level
 	Format string // "text" or "json"
+	File   string // where it goes besides standard error; "": nowhere
 }
 
 // Default is the configuration of an operator who says nothing.
@@ -111,6 +135,7 @@ func Default() *Config {
 		Limits:    Limits{Rentals: 24, Pids: 4096, MaxPorts: 32, StopGrace: 30 * time.Second},
 		SpeedTest: SpeedTest{MaxBytes: 250 << 20, MaxTime: 15 * time.Second},
 		Heartbeat: 5 * time.Second,
+		Desktop:   Desktop{Notifications: true},
 		Log:       Log{Level: slog.LevelInfo, Format: "text"},
 	}
 }
@@ -146,7 +171,28 @@ func (g given) config() (*Config, []error) {
 	for _, s := range g.settings {
 		problems = append(problems, c.apply(s))
 	}
-	return c, append(problems, c.checkBackendURL())
+	return c, append(problems,
+		c.checkPlaintext("backend.url", c.Backend.URL, "wss", "ws"),
+		c.checkPlaintext("backend.api_url", c.Backend.APIURL, "https", "http"),
+		c.checkPlaintext("sign_in.issuer", c.SignIn.Issuer, "https", "http"),
+	)
+}
+
+// API is the address of the marketplace's HTTP API, without a path of its own: backend.api_url, or else
+// that of the backend itself; "" while neither is configured.
+func (c *Config) API() string {
+	if c.Backend.APIURL != "" {
+		return strings.TrimRight(c.Backend.APIURL, "/")
+	}
+	u, err := url.Parse(c.Backend.URL)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	scheme := "https"
+	if u.Scheme == "ws" {
+		scheme = "http"
+	}
+	return (&url.URL{Scheme: scheme, Host: u.Host}).String()
 }
 
 // StateDir finds the directory of the agent's state alone, so that a mistake elsewhere in the
@@ -190,19 +236,19 @@ func withoutCredentials(text string) string {
 	return credentials.ReplaceAllLiteralString(text, "//[redacted]@")
 }
 
-// checkBackendURL refuses plain text: it would show the host key and the renters' orders to
-// everyone on the way.
-func (c *Config) checkBackendURL() error {
-	u, err := url.Parse(c.Backend.URL)
-	if err != nil || u.Scheme != "ws" {
-		return nil // wss, or nothing yet: the key's own check has seen to it
+// checkPlaintext refuses plain text: it would show keys, sign-ins and the renters' orders to everyone on
+// the way.
+func (c *Config) checkPlaintext(key, value, safe, plain string) error {
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme != plain {
+		return nil // safe, or nothing yet: the key's own check has seen to it
 	}
 	if !c.Backend.AllowPlaintextLoopback {
-		return fmt.Errorf("%s: backend.url: takes a wss:// address; ws:// would send the host key in plain text", c.origins["backend.url"])
+		return fmt.Errorf("%s: %s: takes %s://; %s:// would send keys in plain text", c.origins[key], key, safe, plain)
 	}
 	addr, err := netip.ParseAddr(u.Hostname())
 	if err != nil || !addr.IsLoopback() {
-		return fmt.Errorf("%s: backend.url: ws:// is allowed to a loopback address only, such as ws://127.0.0.1:8080, got %q", c.origins["backend.url"], c.Backend.URL)
+		return fmt.Errorf("%s: %s: %s:// is allowed to a loopback address only, such as %s://127.0.0.1:8080, got %q", c.origins[key], key, plain, plain, value)
 	}
 	return nil
 }

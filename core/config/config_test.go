@@ -119,7 +119,7 @@ func TestMistakesNamePlaceAndRemedy(t *testing.T) {
 		{"range", "offer:\n  cpu_cores: 2000\n", `agent.yaml:2: offer.cpu_cores: takes a number from 0 (automatic) to 1024, got "2000"`},
 		{"not a number", "offer: {cpu_cores: .nan}\n", `agent.yaml:1: offer.cpu_cores: takes a number from 0 (automatic) to 1024, got ".nan"`},
 		{"unknown key", "\noffer:\n  gpu: all\n", `agent.yaml:3: offer.gpu: no such key; offer takes gpus, cpu_cores, ram, disk, min_price_per_gpu_hour, currency`},
-		{"unknown section", "ofer:\n  gpus: all\n", `agent.yaml:1: ofer: no such key; the file takes backend, node_id, api_key_file, state_dir, docker, relay, offer, limits, images, speedtest, heartbeat, log`},
+		{"unknown section", "ofer:\n  gpus: all\n", `agent.yaml:1: ofer: no such key; the file takes backend, sign_in, dashboard, node_id, api_key_file, keyring, state_dir, docker, relay, offer, limits, images, speedtest, heartbeat, desktop, log`},
 		{"key in the file", "api_key: s3cret\n", `agent.yaml:1: api_key: no such key; `},
 		{"nothing given", "offer:\n  gpus:\n", `agent.yaml:2: offer.gpus: takes all, none, or a list of GPU numbers such as [0, 1], got nothing`},
 		{"list where none fits", "node_id: [a]\n", `agent.yaml:1: node_id: takes up to 128 letters, digits, '-', '_', '.' or ':', got a list`},
@@ -133,8 +133,14 @@ func TestMistakesNamePlaceAndRemedy(t *testing.T) {
 		{"syntax", "offer:\n  gpus: [0, 1\n", `agent.yaml:2: not valid YAML: `},
 		{"tab", "offer:\n\tgpus: all\n", `agent.yaml:2: not valid YAML: a tab stands at the start of the line; indent with spaces`},
 		{"second document", "node_id: a\n---\nnode_id: b\n", `agent.yaml:3: one document only`},
-		{"plain text", "backend: {url: 'ws://example.com'}\n", `agent.yaml:1: backend.url: takes a wss:// address; ws:// would send the host key in plain text`},
+		{"plain text", "backend: {url: 'ws://example.com'}\n", `agent.yaml:1: backend.url: takes wss://; ws:// would send keys in plain text`},
 		{"plain text to elsewhere", "backend:\n  allow_plaintext_loopback: true\n  url: ws://10.0.0.1\n", `agent.yaml:3: backend.url: ws:// is allowed to a loopback address only`},
+		{"sign-in in plain text", "sign_in: {issuer: 'http://127.0.0.1:9'}\n", `agent.yaml:1: sign_in.issuer: takes https://; http:// would send keys in plain text`},
+		{"sign-in in plain text to elsewhere", "backend: {allow_plaintext_loopback: true}\nsign_in: {issuer: 'http://id.example.com'}\n", `agent.yaml:2: sign_in.issuer: http:// is allowed to a loopback address only, such as http://127.0.0.1:8080, got`},
+		{"API in plain text", "backend: {api_url: 'http://api.example.com'}\n", `agent.yaml:1: backend.api_url: takes https://; http://`},
+		{"API with a query", "backend: {api_url: 'https://api.example.com/?a=b'}\n", `agent.yaml:1: backend.api_url: takes an https:// address without user name, query or fragment, got`},
+		{"client with a space", "sign_in: {client_id: 'a b'}\n", `agent.yaml:1: sign_in.client_id: takes up to 256 printable characters without spaces, got`},
+		{"dashboard in plain text", "dashboard: 'http://127.0.0.1'\n", `agent.yaml:1: dashboard: takes an https:// address`},
 		{"other scheme", "backend: {url: 'https://example.com'}\n", `agent.yaml:1: backend.url: takes a wss:// address`},
 		{"credentials in the address", "backend: {url: 'wss://u:p@example.com'}\n", `agent.yaml:1: backend.url: takes a wss:// address without user name or fragment, got "wss://[redacted]@example.com"`},
 		{"a password in no address", "backend: {url: 'wss://u:s3cret/@exa mple:x'}\n", `agent.yaml:1: backend.url: takes a wss:// address`},
@@ -258,9 +264,12 @@ func TestStateDirIsNotGuessed(t *testing.T) {
 func TestValuesReadBackAsShown(t *testing.T) {
 	dir, environ := home(t)
 	file := write(t, dir, "agent.yaml", `
-backend: {url: "wss://a.example.com/x", ca_file: /ca.pem}
+backend: {url: "wss://a.example.com/x", ca_file: /ca.pem, api_url: "https://api.example.com/x"}
+sign_in: {issuer: "https://id.example.com", client_id: c-1}
+dashboard: https://a.example.com/hosts
 node_id: 7f
 api_key_file: /k
+keyring: {passphrase_file: /p}
 docker: {host: "unix:///run/docker.sock"}
 relay: {address: "[::1]:7000", token_file: /t, server_name: r, ca_file: /r.pem, public_host: p}
 offer: {gpus: none, cpu_cores: 3.5, ram: 1536m, disk: 400g, min_price_per_gpu_hour: 0.35, currency: CHF}
@@ -268,7 +277,8 @@ limits: {pids: 64, max_ports: 2, max_shm: 8g, stop_grace: 1m30s}
 images: {allow_loopback_registry: true}
 speedtest: {server: speedtest.net, max_data: 20m, max_time: 5s}
 heartbeat: 1s
-log: {level: debug, format: json}
+desktop: {notifications: false}
+log: {level: debug, format: json, file: /l}
 `)
 	first := load(t, config.Sources{File: file, Environ: environ})
 	for _, s := range first.Explain() {
@@ -283,6 +293,23 @@ log: {level: debug, format: json}
 	}
 	if first.Log.Level != slog.LevelDebug || first.Limits.StopGrace != 90*time.Second || first.Offer.RAMBytes != 1536<<20 {
 		t.Errorf("got %+v", first)
+	}
+}
+
+func TestAPI(t *testing.T) {
+	for _, tt := range []struct{ name, yaml, want string }{
+		{"none", "", ""},
+		{"the backend's own", "backend: {url: 'wss://a.example.com:8443/v1/agent?x=y'}", "https://a.example.com:8443"},
+		{"by name", "backend: {url: 'wss://a.example.com', api_url: 'https://api.example.com/x/'}", "https://api.example.com/x"},
+		{"in plain text", "backend: {url: 'ws://[::1]:8080/agent', allow_plaintext_loopback: true}", "http://[::1]:8080"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir, environ := home(t)
+			c := load(t, config.Sources{File: write(t, dir, "agent.yaml", tt.yaml), Environ: environ})
+			if got := c.API(); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
 	}
 }
 
@@ -336,7 +363,7 @@ func TestWriteFirst(t *testing.T) {
 		t.Errorf("a second time: got %q, %v", got, err)
 	}
 	src.File, src.Flags[2].Value = filepath.Join(dir, "bad.yaml"), "ws://b.example.com"
-	if _, err := src.WriteFirst(); err == nil || !strings.HasPrefix(err.Error(), "flag --backend: backend.url: takes a wss:// address") {
+	if _, err := src.WriteFirst(); err == nil || !strings.HasPrefix(err.Error(), "flag --backend: backend.url: takes wss://; ws://") {
 		t.Errorf("plain text: got %v", err)
 	}
 	if _, err := os.Stat(src.File); err == nil {

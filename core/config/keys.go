@@ -36,10 +36,15 @@ func (k key) env() string {
 // keys is every setting, in the order of the example file.
 var keys = []key{
 	{name: "backend.url", takes: "a wss:// address without user name or fragment", bind: func(c *Config) binding { return address(&c.Backend.URL, "wss", "ws") }},
+	{name: "backend.api_url", takes: "an https:// address without user name, query or fragment", bind: func(c *Config) binding { return webAddress(&c.Backend.APIURL, "https", "http") }},
 	{name: "backend.ca_file", takes: "a path", path: true, bind: func(c *Config) binding { return text(&c.Backend.CAFile, anything) }},
 	{name: "backend.allow_plaintext_loopback", takes: "true or false", bind: func(c *Config) binding { return boolean(&c.Backend.AllowPlaintextLoopback) }},
+	{name: "sign_in.issuer", takes: "an https:// address without user name, query or fragment", bind: func(c *Config) binding { return webAddress(&c.SignIn.Issuer, "https", "http") }},
+	{name: "sign_in.client_id", takes: "up to 256 printable characters without spaces", bind: func(c *Config) binding { return text(&c.SignIn.ClientID, isClientID) }},
+	{name: "dashboard", takes: "an https:// address without user name or fragment", bind: func(c *Config) binding { return address(&c.Dashboard, "https") }},
 	{name: "node_id", takes: "up to 128 letters, digits, '-', '_', '.' or ':'", bind: func(c *Config) binding { return text(&c.NodeID, isNodeID) }},
 	{name: "api_key_file", takes: "a path", path: true, bind: func(c *Config) binding { return text(&c.APIKeyFile, anything) }},
+	{name: "keyring.passphrase_file", takes: "a path", path: true, bind: func(c *Config) binding { return text(&c.Keyring.PassphraseFile, anything) }},
 	{name: stateDirKey, takes: "a path", path: true, bind: func(c *Config) binding { return text(&c.StateDir, anything) }},
 	{name: "docker.host", takes: "unix:///path/to/docker.sock or npipe:////./pipe/name", bind: func(c *Config) binding { return text(&c.DockerHost, isDockerHost) }},
 	{name: "relay.address", takes: "host:port", bind: func(c *Config) binding { return text(&c.Relay.Address, isHostPort) }},
@@ -63,8 +68,10 @@ var keys = []key{
 	{name: "speedtest.max_data", takes: `a size from 16m to 10g such as "250m"`, bind: func(c *Config) binding { return sizeWithin(&c.SpeedTest.MaxBytes, 16<<20, 10<<30) }},
 	{name: "speedtest.max_time", takes: "a time from 1s to 30s such as 15s", bind: func(c *Config) binding { return duration(&c.SpeedTest.MaxTime, time.Second, 30*time.Second) }},
 	{name: "heartbeat", takes: "a time from 1s to 60s such as 5s", bind: func(c *Config) binding { return duration(&c.Heartbeat, time.Second, time.Minute) }},
+	{name: "desktop.notifications", takes: "true or false", bind: func(c *Config) binding { return boolean(&c.Desktop.Notifications) }},
 	{name: "log.level", takes: "debug, info, warn or error", bind: func(c *Config) binding { return level(&c.Log.Level) }},
 	{name: "log.format", takes: "text or json", bind: func(c *Config) binding { return oneOf(&c.Log.Format, "text", "json") }},
+	{name: "log.file", takes: "a path", path: true, bind: func(c *Config) binding { return text(&c.Log.File, anything) }},
 }
 
 func findKey(name string) (key, bool) {

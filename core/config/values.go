@@ -37,6 +37,7 @@ var (
 	isHost       = matches(`^[A-Za-z0-9.:_-]{0,253}$`)
 	isDecimal    = matches(`^[0-9]{1,9}(\.[0-9]{1,9})?$`)
 	isCurrency   = matches(`^[A-Z]{3}$`)
+	isClientID   = matches(`^[!-~]{0,256}$`)
 	isDockerHost = matches(`^$|^unix:///.+|^npipe:////.+`)
 )
 
@@ -64,6 +65,13 @@ func address(field *string, schemes ...string) binding {
 		}
 		u, err := url.Parse(text)
 		return err == nil && slices.Contains(schemes, u.Scheme) && u.Hostname() != "" && u.User == nil && u.Fragment == ""
+	})
+}
+
+// webAddress takes an address to which paths are added, so nothing may follow its own.
+func webAddress(field *string, schemes ...string) binding {
+	return text(field, func(text string) bool {
+		return !strings.Contains(text, "?") && address(new(string), schemes...).set(text)
 	})
 }
 
