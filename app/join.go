@@ -105,7 +105,7 @@ func keyFinder(cfg *config.Config, credentialsDir string) finder {
 func newLink(cfg *config.Config, this protocol.Agent, findKey finder, log *slog.Logger) (*backend.Link, error) {
 	return backend.New(backend.Options{
 		URL:                    cfg.Backend.URL,
-		Key:                    func() (secret.String, error) { key, _, err := findKey(); return key, err },
+		Key:                    func(context.Context) (secret.String, error) { key, _, err := findKey(); return key, err },
 		CAFile:                 cfg.Backend.CAFile,
 		Version:                this.Version,
 		AllowPlaintextLoopback: cfg.Backend.AllowPlaintextLoopback,

@@ -34,7 +34,10 @@ func TestBackoffCauses(t *testing.T) {
 	}{
 		{"ordinary", setback{}, 0, 10 * time.Second},
 		{"local", setback{kind: local}, 0, time.Second},
+		{"no key", setback{kind: keyless}, time.Minute, 66 * time.Second},
+		{"keyring locked", setback{kind: locked}, 30 * time.Second, 33 * time.Second},
 		{"key refused", setback{kind: refused}, 5 * time.Minute, 330 * time.Second},
+		{"host barred", setback{kind: barred}, 5 * time.Minute, 330 * time.Second},
 		{"TLS", setback{kind: untrusted}, time.Minute, 70 * time.Second},
 		{"1012", setback{kind: restarting}, 5 * time.Second, 30 * time.Second},
 		{"1013", setback{kind: overloaded}, 30 * time.Second, time.Minute},
@@ -52,6 +55,30 @@ func TestBackoffCauses(t *testing.T) {
 	}
 }
 
+// TestBackoffWidens: where only a person can help, the tries grow rare, and start over with another cause.
+func TestBackoffWidens(t *testing.T) {
+	b := backoff{uniform: func(time.Duration) time.Duration { return 0 }}
+	waits := func(kind kind, unit time.Duration, want ...time.Duration) {
+		t.Helper()
+		for i, want := range want {
+			if got := b.next(&setback{kind: kind}); got != want*unit {
+				t.Errorf("try %d: waits %v, want %v", i, got, want*unit)
+			}
+		}
+	}
+	waits(locked, time.Second, 30, 60, 120, 240, 300, 300)
+	waits(refused, time.Minute, 5, 10, 20, 40, 80, 160, 320, 360, 360)
+	waits(barred, time.Minute, 5, 10)
+	waits(keyless, time.Minute, 1, 1, 1)
+	waits(refused, time.Minute, 5, 10)
+	for range 100 {
+		b.next(&setback{kind: refused})
+	}
+	waits(refused, time.Minute, 360)
+	b.reset()
+	waits(refused, time.Minute, 5)
+}
+
 // TestBackoffAfterSleep: a machine that wakes up tries at once what nobody asked it to wait for.
 func TestBackoffAfterSleep(t *testing.T) {
 	b := backoff{uniform: func(limit time.Duration) time.Duration { return limit }}
@@ -62,6 +89,8 @@ func TestBackoffAfterSleep(t *testing.T) {
 		{setback{}, 2 * time.Minute, time.Second},
 		{setback{kind: local}, time.Minute, time.Second},
 		{setback{kind: keyless}, time.Minute, time.Second},
+		{setback{kind: locked}, time.Minute, time.Second},
+		{setback{kind: barred}, 4 * time.Minute, 4*time.Minute + time.Second},
 		{setback{kind: refused}, 4 * time.Minute, 4*time.Minute + time.Second},
 		{setback{kind: refused}, -time.Hour, time.Second},
 		{setback{kind: untrusted}, 30 * time.Second, 31 * time.Second},

@@ -25,7 +25,8 @@ import (
 // dialer makes connections to one backend.
 type dialer struct {
 	url        *url.URL
-	key        func() (secret.String, error)
+	key        func(context.Context) (secret.String, error)
+	used       secret.String // the key of the latest dial
 	userAgent  string
 	tls        *tls.Config
 	proxy      func(*http.Request) (*url.URL, error)
@@ -57,13 +58,17 @@ func secureConfig(host string, pool *x509.CertPool) *tls.Config {
 // dial opens one connection. Its errors are setbacks. The key leaves only after the server has
 // proved who it is, in the header of the upgrade.
 func (d *dialer) dial(ctx context.Context) (*websocket.Conn, error) {
-	key, err := d.key()
+	key, err := d.key(ctx)
+	if unreadable, ok := errors.AsType[*KeyUnreadable](err); ok {
+		return nil, &setback{problem: sentence(unreadable.Problem), kind: locked, cause: err}
+	}
 	if err != nil {
-		return nil, &setback{problem: "There is no host key to sign on with: " + clean(err.Error()) + ".", kind: keyless, cause: err}
+		return nil, &setback{problem: "There is no host key to sign on with: " + sentence(err.Error()), kind: keyless, cause: err}
 	}
 	if key.Empty() {
-		return nil, &setback{problem: "There is no host key to sign on with; sign in.", kind: keyless}
+		return nil, &setback{problem: "This host is not signed in.", kind: keyless}
 	}
+	d.used = key
 	proxy, err := d.route()
 	if err != nil {
 		return nil, err
@@ -94,6 +99,12 @@ func (d *dialer) dial(ctx context.Context) (*websocket.Conn, error) {
 		return nil, explainAnswer(answer, body, d.server(), time.Now())
 	}
 	return nil, explainDial(err, try.phase, d.server(), try.peer)
+}
+
+// changedKey tells whether the key is another one by now than that of the latest dial, or gone.
+func (d *dialer) changedKey(ctx context.Context) bool {
+	key, err := d.key(ctx)
+	return err == nil && key.Reveal() != d.used.Reveal()
 }
 
 // server is the backend's host and port.

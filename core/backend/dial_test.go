@@ -13,6 +13,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -271,6 +272,10 @@ func TestAnswers(t *testing.T) {
 		{"key refused", 403, "", "", `{"error":{"code":"forbidden","message":"Key \u001b[31mrevoked."}}`, "The backend refuses this host's key: Key [31mrevoked."},
 		{"key refused at length", 401, "", "", `{"trace":["x"],"error":{"message":"Key revoked.","status":401,"code":"unauthorized","help":"` + strings.Repeat("h", 2000) + `"}}`, "The backend refuses this host's key: Key revoked."},
 		{"key refused at great length", 401, "", "", `{"error":{"code":"unauthorized","message":"` + strings.Repeat("h", 2000) + `"}}`, "The backend refuses this host's key; sign in again."},
+		{"key expired", 401, "", "", `{"error":{"code":"key_expired"}}`, "The backend refuses this host's key; sign in again."},
+		{"host suspended", 403, "", "", `{"error":{"code":"host_suspended","message":"Payout details are missing."}}`, "The marketplace has suspended this host: Payout details are missing."},
+		{"clock wrong", 401, "", "", `{"error":{"code":"clock_skew"}}`, "The backend finds this machine's clock wrong; set it."},
+		{"too old", 426, "", "", `{"error":{"code":"upgrade_required","message":"It takes version 2 or newer."}}`, "The backend no longer takes this version of the agent: It takes version 2 or newer."},
 		{"portal that speaks JSON at length", 401, "", "", `{"code":"unauthorized","error":["` + strings.Repeat("h", 2000) + `"]}`, "captive portal"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -480,19 +485,30 @@ func TestBadOptions(t *testing.T) {
 
 // TestKeyTrouble: why there is no key is said, and nothing is dialled.
 func TestKeyTrouble(t *testing.T) {
-	server := listen(t)
-	go server.serve(func(conn net.Conn) io.Reader { return conn })
-	o := options("wss://"+server.Addr().String(), nil)
-	o.Key = func() (secret.String, error) {
-		return secret.String{}, errors.New("the key file is readable by others")
-	}
-	h := newLink(t, o).start().await(func(h protocol.LinkHealth) bool { return h.Problem != "" })
-	if !h.NeedsSignIn || !strings.Contains(h.Problem, "readable by others") {
-		t.Errorf("health is %+v", h)
-	}
-	server.mu.Lock()
-	defer server.mu.Unlock()
-	if server.calls != 0 {
-		t.Error("the server was dialled")
+	for _, test := range []struct {
+		name   string
+		err    error
+		says   string
+		signIn bool
+	}{
+		{"none", nil, "This host is not signed in.", true},
+		{"unusable", errors.New("the key file is readable by others"), "There is no host key to sign on with: the key file is readable by others.", true},
+		{"unreadable", fmt.Errorf("looking: %w", &KeyUnreadable{"The keyring is locked; unlock it"}), "The keyring is locked; unlock it.", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := listen(t)
+			go server.serve(func(conn net.Conn) io.Reader { return conn })
+			o := options("wss://"+server.Addr().String(), nil)
+			o.Key = func(context.Context) (secret.String, error) { return secret.String{}, test.err }
+			h := newLink(t, o).start().await(func(h protocol.LinkHealth) bool { return h.Problem != "" })
+			if h.NeedsSignIn != test.signIn || h.Problem != test.says {
+				t.Errorf("health is %+v", h)
+			}
+			server.mu.Lock()
+			defer server.mu.Unlock()
+			if server.calls != 0 {
+				t.Error("the server was dialled")
+			}
+		})
 	}
 }

@@ -23,8 +23,12 @@ import (
 type Options struct {
 	// URL is the backend's address, wss://host[:port]/path.
 	URL string
-	// Key is asked for the host key before each connection, so a new one needs no restart.
-	Key func() (secret.String, error)
+	// Key is asked for the host key before each connection, so a new one needs no restart. An empty key
+	// says that there is none, [KeyUnreadable] that there may be one which cannot be read at present.
+	Key func(context.Context) (secret.String, error)
+	// Judged is told what the backend makes of the key: "" when it opens a connection, else the code with
+	// which it refuses it, such as key_expired. It must return quickly; nil: nobody wants to know.
+	Judged func(code string)
 	// CAFile and CAPEM are the authorities that may sign the backend's certificate; with neither,
 	// those of the system.
 	CAFile string
@@ -37,6 +41,15 @@ type Options struct {
 	Heartbeat time.Duration
 	Log       *slog.Logger
 }
+
+// KeyUnreadable is the error of a key that cannot be read at present, such as one in a locked keyring. It
+// is asked for again before long, and nobody has to sign in for it.
+type KeyUnreadable struct {
+	Problem string // one sentence for a person
+}
+
+// Error implements error.
+func (e *KeyUnreadable) Error() string { return e.Problem }
 
 const defaultHeartbeat = 5 * time.Second
 
@@ -56,6 +69,7 @@ type Link struct {
 	retry    chan struct{} // capacity 1: do not wait for the next try
 	again    chan struct{} // capacity 1: register again on this connection
 	slept    func(then, now time.Time) bool
+	judged   func(code string)
 
 	mu     sync.Mutex
 	health protocol.LinkHealth
@@ -73,6 +87,9 @@ func New(options Options) (*Link, error) {
 	}
 	if options.Key == nil || options.Log == nil {
 		return nil, errors.New("making the backend link: a key and a log are needed")
+	}
+	if options.Judged == nil {
+		options.Judged = func(string) {}
 	}
 	times := contractTiming()
 	keepAlive := net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
@@ -99,6 +116,7 @@ func New(options Options) (*Link, error) {
 		retry:    make(chan struct{}, 1),
 		again:    make(chan struct{}, 1),
 		slept:    sleptBetween,
+		judged:   options.Judged,
 		health:   protocol.LinkHealth{URL: address.Redacted(), Since: time.Now()},
 	}
 	return l, nil
@@ -156,6 +174,7 @@ func authorities(options Options) (*x509.CertPool, error) {
 func (l *Link) Run(ctx context.Context, register func() protocol.Register, heartbeat func() protocol.Heartbeat, changed func()) error {
 	defer close(l.commands)
 	talk := talk{register, heartbeat, changed}
+	reread := false
 	for {
 		untick(l.retry) // a wish from before this try is met by it
 		s := l.attend(ctx, talk)
@@ -163,6 +182,15 @@ func (l *Link) Run(ctx context.Context, register func() protocol.Register, heart
 			l.note(changed, func(h *protocol.LinkHealth) { h.Connected, h.Registered = false, false })
 			return nil
 		}
+		if s.kind == refused {
+			l.judged(s.code)
+			// Whoever else exchanges this host's key voids the one in hand. The new one is tried once: a
+			// place that gives another key each time must not make this a tight loop.
+			if reread = !reread && l.dialer.changedKey(ctx); reread {
+				continue
+			}
+		}
+		reread = false
 		l.wait(ctx, s, changed)
 	}
 }
@@ -181,6 +209,7 @@ func (l *Link) attend(ctx context.Context, talk talk) *setback {
 		return explainLoss(err)
 	}
 	l.log.Info("connected to the backend")
+	l.judged("")
 	number := l.replies.reset()
 	l.out.reconnected(number)
 	l.note(talk.changed, func(h *protocol.LinkHealth) {
@@ -200,14 +229,18 @@ func (l *Link) wait(ctx context.Context, s *setback, changed func()) {
 	pause := l.backoff.next(s)
 	last := time.Now()
 	next := last.Add(pause)
-	l.log.Warn("no connection to the backend", "problem", s.problem, "cause", s.cause, "next_try", pause.Round(time.Millisecond))
+	level := slog.LevelWarn
+	if s.kind == keyless && s.problem == l.Health().Problem {
+		level = slog.LevelDebug // a host that nobody signs in says so once
+	}
+	l.log.Log(ctx, level, "no connection to the backend", "problem", s.problem, "cause", s.cause, "next_try", pause.Round(time.Millisecond))
 	l.note(changed, func(h *protocol.LinkHealth) {
 		since := h.Since
 		if h.Connected {
 			since = time.Now()
 		}
 		*h = protocol.LinkHealth{
-			URL: h.URL, NeedsSignIn: s.kind == refused || s.kind == keyless, Replaced: s.kind == replaced, Problem: s.problem,
+			URL: h.URL, NeedsSignIn: s.kind == refused || s.kind == keyless, Replaced: s.kind == replaced, Refused: s.code, Problem: s.problem,
 			Since: since, NextTry: next,
 		}
 	})

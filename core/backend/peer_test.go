@@ -114,7 +114,7 @@ func serveTLS(t testing.TB, handler http.Handler) Options {
 func options(url string, caPEM []byte) Options {
 	return Options{
 		URL: url, CAPEM: caPEM, Version: "1.2.3", Log: slog.New(slog.DiscardHandler),
-		Key: func() (secret.String, error) { return secret.New(testKey), nil },
+		Key: func(context.Context) (secret.String, error) { return secret.New(testKey), nil },
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 type setback struct {
 	problem    string
 	kind       kind
+	code       string        // the backend's own, where it refuses this host
 	retryAfter time.Duration // what the server asked for; 0: nothing
 	cause      error         // for the log
 }
@@ -42,7 +43,9 @@ const (
 	ordinary   kind = iota
 	local           // the cause is on this machine: no herd comes back with us
 	keyless         // there is no key to sign on with; nothing was dialled
+	locked          // there may be a key, and it cannot be read now; nothing was dialled
 	refused         // the backend itself says that the key is no good
+	barred          // the backend takes the key and not this host: suspended, or too old
 	untrusted       // the server could not prove who it is
 	restarting      // close code 1012
 	overloaded      // close code 1013
@@ -159,18 +162,18 @@ func explainInvalid(invalid x509.CertificateInvalidError, host string) string {
 func explainAnswer(answer *http.Response, body []byte, server string, now time.Time) *setback {
 	status := answer.StatusCode
 	s := &setback{cause: fmt.Errorf("upgrading: HTTP status %d", status)}
+	code, message := ownRefusal(body)
+	own := code != ""
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		message, own := ownRefusal(body)
 		if !own {
 			s.problem = fmt.Sprintf("Something between this machine and %s asks for a sign-in of its own (HTTP %d): a captive portal or a proxy.", server, status)
 			break
 		}
-		s.kind = refused
-		s.problem = "The backend refuses this host's key; sign in again."
-		if message != "" { // the backend's own words say what to do
-			s.problem = "The backend refuses this host's key: " + strings.TrimSuffix(message, ".") + "."
-		}
+		s.refuse(status, code, message)
+	case status == http.StatusUpgradeRequired && own:
+		s.kind, s.code = barred, code
+		s.problem = withWords("The backend no longer takes this version of the agent; update it.", "The backend no longer takes this version of the agent: ", message)
 	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
 		s.retryAfter = retryAfter(answer.Header.Get("Retry-After"), now)
 		s.problem = fmt.Sprintf("The backend is overloaded or being maintained (HTTP %d); the next try waits for it.", status)
@@ -188,9 +191,37 @@ func explainAnswer(answer *http.Response, body []byte, server string, now time.T
 	return s
 }
 
-// ownRefusal reports whether the body is the backend's own way to refuse a key. Of a long body there
-// is only the start, so it is read no further than it has to be.
-func ownRefusal(body []byte) (message string, own bool) {
+// refuse is for the backend's own word that this host may not come in.
+func (s *setback) refuse(status int, code, message string) {
+	s.code = code
+	switch {
+	case status == http.StatusForbidden && code == protocol.HostSuspended:
+		s.kind = barred
+		s.problem = withWords("The marketplace has suspended this host.", "The marketplace has suspended this host: ", message)
+	case code == protocol.ClockSkew:
+		s.kind = untrusted
+		s.problem = withWords("The backend finds this machine's clock wrong; set it.", "The backend finds this machine's clock wrong: ", message)
+	default:
+		s.kind = refused
+		s.problem = withWords("The backend refuses this host's key; sign in again.", "The backend refuses this host's key: ", message)
+	}
+}
+
+// withWords prefers the backend's own words, which say what to do.
+func withWords(without, before, words string) string {
+	if words == "" {
+		return without
+	}
+	return before + sentence(words)
+}
+
+// sentence ends text with one full stop.
+func sentence(text string) string { return strings.TrimSuffix(clean(text), ".") + "." }
+
+// ownRefusal gives the code and the words with which the backend itself refuses a host; no code says that
+// the body is somebody else's. Of a long body there is only the start, so it is read no further than it
+// has to be.
+func ownRefusal(body []byte) (code, message string) {
 	fields(json.NewDecoder(bytes.NewReader(body)), func(top *json.Decoder, name string) bool {
 		if name != "error" {
 			return skip(top)
@@ -198,19 +229,14 @@ func ownRefusal(body []byte) (message string, own bool) {
 		return fields(top, func(inner *json.Decoder, name string) bool {
 			switch name {
 			case "code":
-				var code string
-				if inner.Decode(&code) != nil {
-					return false
-				}
-				own = code != ""
-				return true
+				return inner.Decode(&code) == nil
 			case "message":
 				return inner.Decode(&message) == nil
 			}
 			return skip(inner)
 		})
 	})
-	return clean(message), own
+	return clean(code), clean(message)
 }
 
 // fields hands the fields of an object to read, until that reports false, and reports whether it came
@@ -273,6 +299,9 @@ func explainLoss(err error) *setback {
 	case isClose && closed.Code == protocol.CloseReplaced:
 		s.kind = replaced
 		s.problem = "Another agent has signed on with this host's key; only one can serve a node."
+	case isClose && closed.Code == protocol.CloseSignedOut:
+		s.kind, s.code = refused, protocol.Unauthorized
+		s.problem = "The backend has ended this connection because the host's key is no longer good; sign in again."
 	case isClose && closed.Code == websocket.CloseAbnormalClosure:
 		s.problem = "The connection to the backend broke."
 	case isClose && closed.Code == websocket.ClosePolicyViolation && clean(closed.Text) == "":

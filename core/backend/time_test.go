@@ -1,10 +1,12 @@
 package backend
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -347,8 +349,13 @@ func TestServerWishes(t *testing.T) {
 		{"503 without a wish", func() http.Handler { return answering(503, "", "", "") }, 0, 10 * time.Second, false},
 		{"401 of the backend", func() http.Handler { return answering(401, "", "", refusal) }, 5 * time.Minute, 330 * time.Second, true},
 		{"403 of the backend", func() http.Handler { return answering(403, "", "", refusal) }, 5 * time.Minute, 330 * time.Second, true},
+		{"403, suspended", func() http.Handler { return answering(403, "", "", `{"error":{"code":"host_suspended"}}`) }, 5 * time.Minute, 330 * time.Second, false},
+		{"401, clock wrong", func() http.Handler { return answering(401, "", "", `{"error":{"code":"clock_skew"}}`) }, time.Minute, 70 * time.Second, false},
+		{"426 of the backend", func() http.Handler { return answering(426, "", "", `{"error":{"code":"upgrade_required"}}`) }, 5 * time.Minute, 330 * time.Second, false},
+		{"426 of another", func() http.Handler { return answering(426, "", "", "") }, 0, 10 * time.Second, false},
 		{"401 of a portal", func() http.Handler { return answering(401, "", "", "<html>Sign on to the Wi-Fi</html>") }, 0, 10 * time.Second, false},
 		{"401 of other JSON", func() http.Handler { return answering(401, "", "", `{"error":"no"}`) }, 0, 10 * time.Second, false},
+		{"close 4401", func() http.Handler { return closing(protocol.CloseSignedOut, "") }, 5 * time.Minute, 330 * time.Second, true},
 		{"close 1012", func() http.Handler { return closing(1012, "") }, 5 * time.Second, 30 * time.Second, false},
 		{"close 1013", func() http.Handler { return closing(1013, "") }, 30 * time.Second, time.Minute, false},
 		{"close 1013 with a wish", func() http.Handler { return closing(1013, "busy retry_after=200 thanks") }, 200 * time.Second, 210 * time.Second, false},
@@ -404,10 +411,14 @@ func TestSignInAgain(t *testing.T) {
 		link := piped(t, server)
 		key := atomic.Pointer[string]{}
 		key.Store(new(""))
-		link.dialer.key = func() (secret.String, error) { return secret.New(*key.Load()), nil }
+		link.dialer.key = func(context.Context) (secret.String, error) { return secret.New(*key.Load()), nil }
 		link.start()
 		if h := link.disconnected(); !h.NeedsSignIn || len(server.calls) != 0 {
 			t.Errorf("without a key: %+v, %d tries", h, len(server.calls))
+		}
+		time.Sleep(time.Hour)
+		if said := strings.Count(link.log.String(), `"level":"WARN"`); said != 1 {
+			t.Errorf("said %d times that there is no key", said)
 		}
 		key.Store(new("old"))
 		<-server.calls
@@ -425,6 +436,66 @@ func TestSignInAgain(t *testing.T) {
 		peer.greet()
 		if h := link.await(func(h protocol.LinkHealth) bool { return h.Registered }); h.NeedsSignIn || h.Problem != "" {
 			t.Errorf("health is %+v", h)
+		}
+	})
+}
+
+// TestExchangedKey: a key that another process has exchanged is tried at once, a key that changes all
+// the time is not, and whoever keeps the key hears of every verdict.
+func TestExchangedKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		working, accepted := peers(t)
+		server := switching(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") == "Bearer good" {
+				working.ServeHTTP(w, r)
+				return
+			}
+			answering(401, "", "", `{"error":{"code":"key_expired"}}`).ServeHTTP(w, r)
+		}))
+		link := piped(t, server)
+		verdicts := make(chan string, 100)
+		link.judged = func(code string) { verdicts <- code }
+		var key atomic.Pointer[string] // nil: another one each time
+		var count atomic.Int64
+		link.dialer.key = func(context.Context) (secret.String, error) {
+			if key := key.Load(); key != nil {
+				return secret.New(*key), nil
+			}
+			return secret.New(fmt.Sprint("key-", count.Add(1))), nil
+		}
+		link.start()
+		first := <-server.calls
+		if second := <-server.calls; second != first {
+			t.Errorf("tried the other key after %v, want at once", second.Sub(first))
+		}
+		if third := <-server.calls; third.Sub(first) < 5*time.Minute {
+			t.Errorf("tried a third key after %v", third.Sub(first))
+		}
+		synctest.Wait()
+		key.Store(new("good"))
+		link.Retry()
+		peer := <-accepted
+		peer.greet()
+		link.await(func(h protocol.LinkHealth) bool { return h.Registered })
+		var got []string
+		for len(verdicts) > 0 {
+			got = append(got, <-verdicts)
+		}
+		if last := len(got) - 1; last < 3 || got[last] != "" || slices.ContainsFunc(got[:last], func(code string) bool { return code != protocol.KeyExpired }) {
+			t.Errorf("verdicts: %q", got)
+		}
+
+		// Signed out: the connection is closed and the key is gone, which needs no try.
+		key.Store(new(""))
+		_ = peer.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(protocol.CloseSignedOut, "revoked"), time.Now().Add(time.Second))
+		go drain(peer)
+		tries := len(server.calls)
+		h := link.await(func(h protocol.LinkHealth) bool { return !h.Connected && h.Problem != "" })
+		if !h.NeedsSignIn || h.Problem != "This host is not signed in." || len(server.calls) != tries {
+			t.Errorf("signed out: %+v, %d tries", h, len(server.calls)-tries)
+		}
+		if code := <-verdicts; code != protocol.Unauthorized {
+			t.Errorf("verdict of the close: %q", code)
 		}
 	})
 }

@@ -12,6 +12,19 @@ const Subprotocol = "distributedcompute.v1"
 // come: two agents use one host key.
 const CloseReplaced = 4001
 
+// CloseSignedOut is the close code of a connection whose host key has been revoked meanwhile.
+const CloseSignedOut = 4401
+
+// The codes of the error body with which a backend refuses a host instead of opening a connection.
+const (
+	Unauthorized    = "unauthorized"
+	KeyRevoked      = "key_revoked"
+	KeyExpired      = "key_expired"
+	ClockSkew       = "clock_skew"
+	HostSuspended   = "host_suspended"   // with HTTP 403: the key is good
+	UpgradeRequired = "upgrade_required" // with HTTP 426
+)
+
 // Message is the data of one frame, in either direction. Event is its name on the wire.
 type Message interface{ Event() string }
 
