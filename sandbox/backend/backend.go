@@ -32,6 +32,8 @@ type Options struct {
 	PricePerHour string
 	// HeartbeatIntervalS is the pace nodes are asked for; 0: 5 s.
 	HeartbeatIntervalS int
+	// EarningsEvery is the pace at which nodes are told what they have earned while they earn; 0: 1 min.
+	EarningsEvery time.Duration
 	// SeedOnly makes a backend of the first days. It knows heartbeat, start_instance, stop_instance
 	// and drain_node, sends no ids, and answers nothing.
 	SeedOnly bool
@@ -70,6 +72,9 @@ func Start(ctx context.Context, options Options) (*Backend, error) {
 	}
 	if options.HeartbeatIntervalS == 0 {
 		options.HeartbeatIntervalS = 5
+	}
+	if options.EarningsEvery == 0 {
+		options.EarningsEvery = time.Minute
 	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
 )
@@ -21,7 +22,7 @@ func (b *Backend) StartInstance(ctx context.Context, node string, order protocol
 	b.mu.Lock()
 	r := b.rental(order.RentalID, node)
 	if r.Order == nil {
-		r.Order = &order
+		r.Order, r.ordered = &order, time.Now()
 	}
 	b.mu.Unlock()
 	answer, err := b.Command(ctx, node, order)

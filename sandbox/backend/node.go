@@ -87,6 +87,10 @@ type Rental struct {
 	Order   *protocol.StartInstance // nil where a node reported a rental that was not ordered here
 	Refusal *protocol.Error         // why the node did not take the order
 	History []Report                // in the order of their sequence numbers
+
+	ordered time.Time
+	began   Report // the first `running`; zero: none has come
+	ended   Report // with a final status; zero: it has not
 }
 
 // Report is a status and when it came.
@@ -103,12 +107,21 @@ func (r Rental) Latest() protocol.InstanceStatus {
 	return r.History[len(r.History)-1].Status
 }
 
-// note takes a status that is newer than all before; repeats change nothing.
-func (r *Rental) note(at time.Time, status protocol.InstanceStatus) {
-	if len(r.History) > 0 && status.Sequence <= r.Latest().Sequence {
-		return
+// note takes a status that is newer than all before; repeats change nothing. It reports whether the
+// rental is now known to have begun, or ceased, to earn: an older status can say that too, since after
+// a time without a connection register tells of the end before the rest follows.
+func (r *Rental) note(at time.Time, status protocol.InstanceStatus) (turned bool) {
+	report := Report{at, status}
+	if status.State == "running" && (r.began.At.IsZero() || status.Sequence < r.began.Status.Sequence) {
+		r.began, turned = report, true
 	}
-	r.History = append(r.History, Report{at, status})
+	if status.Final() && r.ended.At.IsZero() {
+		r.ended, turned = report, true
+	}
+	if len(r.History) == 0 || status.Sequence > r.Latest().Sequence {
+		r.History = append(r.History, report)
+	}
+	return turned && !r.began.At.IsZero() && r.price().IsPositive()
 }
 
 // rental finds or makes the entry of a rental; it needs mu held.

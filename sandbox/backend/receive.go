@@ -13,7 +13,7 @@ func (b *Backend) receive(s *session, frame []byte) {
 		b.record(Event{Kind: Garbled, Node: s.node.id, Problem: err.Error()})
 		return
 	}
-	b.note(s.node, incoming)
+	turned := b.note(s.node, incoming)
 	if b.options.SeedOnly {
 		return
 	}
@@ -22,13 +22,16 @@ func (b *Backend) receive(s *session, frame []byte) {
 		b.welcome(s, incoming.ID)
 	case *protocol.InstanceStatus:
 		b.acknowledge(s, *m)
+		if turned {
+			b.earningsTurned(s.node)
+		}
 	case *protocol.CommandResult:
 		s.answered(incoming.ID, *m)
 	}
 }
 
-// note keeps what a message says.
-func (b *Backend) note(n *node, incoming protocol.Incoming) {
+// note keeps what a message says. It reports whether an instance_status has changed what its node earns.
+func (b *Backend) note(n *node, incoming protocol.Incoming) (turned bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	at := time.Now()
@@ -44,23 +47,29 @@ func (b *Backend) note(n *node, incoming protocol.Incoming) {
 	case *protocol.NodeStatus:
 		n.status = m
 	case *protocol.InstanceStatus:
-		b.rental(m.RentalID, n.id).note(at, *m)
+		turned = b.rental(m.RentalID, n.id).note(at, *m)
 	}
 	b.append(Event{At: at, Kind: Message, Node: n.id, ID: incoming.ID, Message: incoming.Data})
+	return turned
 }
 
 // welcome answers register. The node counts as registered once the answer is on its way.
 func (b *Backend) welcome(s *session, id string) {
+	s.telling.Lock()
+	earnings := b.Earnings(s.node.id)
 	err := s.send(id, protocol.Registered{
 		NodeID:             s.node.id,
 		HeartbeatIntervalS: b.options.HeartbeatIntervalS,
 		Relay:              b.options.Relay,
 		ServerTime:         time.Now().UTC(),
+		Earnings:           &earnings,
 	})
+	s.telling.Unlock()
 	if err != nil {
 		b.options.Log.Warn("registration not answered", "node", s.node.id, "error", err)
 		return
 	}
+	s.look()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s.node.session != s {

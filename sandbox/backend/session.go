@@ -29,7 +29,9 @@ type session struct {
 	conn *websocket.Conn
 	gone chan struct{} // closed when nothing more will be read
 
-	writing sync.Mutex // one writer at a time
+	writing sync.Mutex    // one writer at a time
+	telling sync.Mutex    // held from reckoning earnings until they are sent, so that none overtakes newer ones
+	turned  chan struct{} // capacity 1: the node may have begun or ceased to earn
 
 	mu      sync.Mutex
 	waiting map[string]chan protocol.CommandResult // by id, capacity 1
@@ -66,6 +68,7 @@ func (b *Backend) accept(w http.ResponseWriter, r *http.Request) {
 		node:    node,
 		conn:    conn,
 		gone:    make(chan struct{}),
+		turned:  make(chan struct{}, 1),
 		waiting: map[string]chan protocol.CommandResult{},
 	})
 }
@@ -77,6 +80,9 @@ func (b *Backend) serve(s *session) {
 		return
 	}
 	defer b.leave(s)
+	if !b.options.SeedOnly {
+		b.sessions.Go(func() { b.tellWhileEarning(s) })
+	}
 	s.conn.SetReadLimit(protocol.MaxFrameBytes)
 	s.conn.SetPingHandler(func(data string) error {
 		_ = s.conn.SetReadDeadline(time.Now().Add(silence))
@@ -175,6 +181,14 @@ func (s *session) send(id string, message protocol.Message) error {
 		return err
 	}
 	return s.write(frame)
+}
+
+// look has what is pushed while the node earns go by what it earns now.
+func (s *session) look() {
+	select {
+	case s.turned <- struct{}{}:
+	default:
+	}
 }
 
 // expect makes a place for the answer to id.
