@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"slices"
 	"sync"
-	"time"
 )
 
 // maxGuests bounds the connections that are open at one time.
