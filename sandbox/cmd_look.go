@@ -42,6 +42,21 @@ func newRentals(at *place) *cobra.Command {
 	}
 }
 
+func newEarnings(at *place) *cobra.Command {
+	return &cobra.Command{
+		Use:   "earnings",
+		Short: "List what the hosts have earned",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			earnings, err := at.client().Earnings(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return printEarnings(cmd.OutOrStdout(), earnings)
+		},
+	}
+}
+
 func newLogs(at *place) *cobra.Command {
 	var tail int
 	cmd := &cobra.Command{
@@ -93,6 +108,24 @@ func printRentals(out io.Writer, rentals []admin.Rental) error {
 	fmt.Fprintln(table, "RENTAL\tSTATE\tADDRESSES\tIMAGE\tNOTE")
 	for _, r := range rentals {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", r.ID, orDash(r.State), orDash(strings.Join(r.Addresses, ", ")), orDash(r.Image), r.Problem)
+	}
+	return table.Flush()
+}
+
+// printEarnings prints the sums of every host, and below them those of the days on which it earned.
+func printEarnings(out io.Writer, earnings []admin.Earnings) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "NODE\tNOW/HOUR\tTODAY\tMONTH\tTOTAL\tUNPAID\tCURRENCY\tNEXT PAYOUT")
+	for _, e := range earnings {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Node, e.RatePerHour, e.Today, e.Month, e.Total, e.Unpaid,
+			e.Currency, e.NextPayoutAt.Format(time.DateOnly))
+	}
+	title := "\nNODE\tDAY\tEARNED\n"
+	for _, e := range earnings {
+		for _, day := range e.History {
+			fmt.Fprintf(table, "%s%s\t%s\t%s\n", title, e.Node, day.Day, day.Amount)
+			title = ""
+		}
 	}
 	return table.Flush()
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/distributedcompute/host-agent/core/backend/protocol"
 )
 
 func newDrain(at *place) *cobra.Command {
@@ -41,6 +43,26 @@ func newResume(at *place) *cobra.Command {
 			return nil
 		},
 	}
+}
+
+func newNotice(at *place) *cobra.Command {
+	var notice protocol.Notice
+	cmd := &cobra.Command{
+		Use:   "notice TITLE BODY",
+		Short: "Send the host a message for its owner",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			notice.Title, notice.Body = args[0], args[1]
+			if err := at.client().Notice(cmd.Context(), notice); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "The host has the message.")
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&notice.URL, "url", "", "https address to read more at")
+	cmd.Flags().StringVar(&notice.Severity, "severity", "info", "how much it matters, such as info, warning or error")
+	return cmd
 }
 
 func newSpeedTest(at *place) *cobra.Command {

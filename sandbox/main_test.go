@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -33,7 +34,7 @@ func runIn(t *testing.T, dir string, args ...string) (string, error) {
 }
 
 func TestCommandsNeedASandbox(t *testing.T) {
-	for _, line := range []string{"rent", "stop r-1", "rentals", "logs r-1", "nodes", "drain", "resume", "speedtest", "cut", "expire", "expire --undo"} {
+	for _, line := range []string{"rent", "stop r-1", "rentals", "logs r-1", "nodes", "earnings", "drain", "resume", "notice Hello there", "speedtest", "cut", "expire", "expire --undo"} {
 		if _, err := run(t, strings.Fields(line)...); err == nil || !strings.Contains(err.Error(), "`build/sandbox up --dir") {
 			t.Errorf("%s: error = %v, want the next step", line, err)
 		}
@@ -46,6 +47,7 @@ func TestWrongFlags(t *testing.T) {
 		{"rent --shm -1", `--shm "-1": takes a size`},
 		{"rent --env NAME", "takes NAME=value"},
 		{"stop", "accepts 1 arg(s)"},
+		{"notice Hello", "accepts 2 arg(s)"},
 		{"frobnicate", "unknown command"},
 	} {
 		if _, err := run(t, strings.Fields(tt.line)...); err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -132,6 +134,30 @@ func TestPlace(t *testing.T) {
 	}
 	if got := at.agent(); got != beside {
 		t.Errorf("the agent beside the sandbox: %q, want %q", got, beside)
+	}
+}
+
+func TestEarningsTable(t *testing.T) {
+	payout := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	earned := func(node string, history ...protocol.DayAmount) admin.Earnings {
+		return admin.Earnings{Node: node, Earnings: protocol.Earnings{
+			Currency: "USD", RatePerHour: "0.10", Today: "0.0042", Month: "1.25", Total: "3.00", Unpaid: "1.25", NextPayoutAt: &payout, History: history,
+		}}
+	}
+	var out bytes.Buffer
+	err := printEarnings(&out, []admin.Earnings{earned("n-1"), earned("n-2", protocol.DayAmount{Day: "2026-11-20", Amount: "1.2458"})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `NODE  NOW/HOUR  TODAY   MONTH  TOTAL  UNPAID  CURRENCY  NEXT PAYOUT
+n-1   0.10      0.0042  1.25   3.00   1.25    USD       2026-12-01
+n-2   0.10      0.0042  1.25   3.00   1.25    USD       2026-12-01
+
+NODE  DAY         EARNED
+n-2   2026-11-20  1.2458
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
 	}
 }
 

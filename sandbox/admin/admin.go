@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/distributedcompute/host-agent/core/backend/protocol"
 	"github.com/distributedcompute/host-agent/sandbox/backend"
 )
 
@@ -34,6 +35,12 @@ type Rental struct {
 	Addresses []string  `json:"addresses"`
 	Problem   string    `json:"problem,omitempty"`
 	At        time.Time `json:"at,omitzero"` // of the latest status
+}
+
+// Earnings is what a host has earned.
+type Earnings struct {
+	Node string `json:"node"`
+	protocol.Earnings
 }
 
 func viewNode(n backend.Node) Node {

@@ -55,6 +55,9 @@ func TestWithoutAHost(t *testing.T) {
 	if nodes, err := client.Nodes(ctx); err != nil || len(nodes) != 0 {
 		t.Errorf("nodes = %v, %v", nodes, err)
 	}
+	if earnings, err := client.Earnings(ctx); err != nil || len(earnings) != 0 {
+		t.Errorf("earnings = %v, %v", earnings, err)
+	}
 	if rentals, err := client.Rentals(ctx); err != nil || len(rentals) != 0 {
 		t.Errorf("rentals = %v, %v", rentals, err)
 	}
@@ -74,6 +77,7 @@ func TestWithoutAHost(t *testing.T) {
 		{"logs", noLogs, `rental "r-1" is not known`},
 		{"drain", client.Drain(ctx, true), "no host is connected"},
 		{"resume", client.Resume(ctx), "no host is connected"},
+		{"notice", client.Notice(ctx, protocol.Notice{Title: "Hello"}), "no host is connected"},
 		{"speed test", noSpeed, "no host is connected"},
 		{"cut", client.Cut(ctx, 0), ""},
 		{"cut with a code", client.Cut(ctx, 1012), ""},

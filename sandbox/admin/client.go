@@ -38,6 +38,11 @@ func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	return call[[]Node](ctx, c, http.MethodGet, "/nodes")
 }
 
+// Earnings lists what the hosts have earned.
+func (c *Client) Earnings(ctx context.Context) ([]Earnings, error) {
+	return call[[]Earnings](ctx, c, http.MethodGet, "/earnings")
+}
+
 // Rentals lists the rentals.
 func (c *Client) Rentals(ctx context.Context) ([]Rental, error) {
 	return call[[]Rental](ctx, c, http.MethodGet, "/rentals")
@@ -76,6 +81,13 @@ func (c *Client) Drain(ctx context.Context, stopInstances bool) error {
 // Resume undoes Drain.
 func (c *Client) Resume(ctx context.Context) error {
 	_, err := call[protocol.CommandResult](ctx, c, http.MethodPost, "/resume")
+	return err
+}
+
+// Notice sends the host a message for its owner.
+func (c *Client) Notice(ctx context.Context, notice protocol.Notice) error {
+	values := url.Values{"title": {notice.Title}, "body": {notice.Body}, "url": {notice.URL}, "severity": {notice.Severity}}
+	_, err := call[protocol.CommandResult](ctx, c, http.MethodPost, "/notice?"+values.Encode())
 	return err
 }
 

@@ -60,6 +60,7 @@ func handler(m *market.Market) http.Handler {
 	s := server{m}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /nodes", result(s.nodes))
+	mux.HandleFunc("GET /earnings", result(s.earnings))
 	mux.HandleFunc("GET /rentals", result(s.rentals))
 	mux.HandleFunc("POST /rentals", s.rent)
 	mux.HandleFunc("GET /rentals/{id}", result(s.view))
@@ -67,6 +68,7 @@ func handler(m *market.Market) http.Handler {
 	mux.HandleFunc("GET /rentals/{id}/logs", result(s.logs))
 	mux.HandleFunc("POST /drain", result(s.drain))
 	mux.HandleFunc("POST /resume", result(s.resume))
+	mux.HandleFunc("POST /notice", result(s.notice))
 	mux.HandleFunc("POST /speedtest", result(s.speedtest))
 	mux.HandleFunc("POST /cut", result(s.cut))
 	mux.HandleFunc("POST /expire", result(s.expire))
@@ -104,6 +106,14 @@ func (s server) nodes(*http.Request) ([]Node, error) {
 	views := []Node{}
 	for _, node := range s.market.Backend.Nodes() {
 		views = append(views, viewNode(node))
+	}
+	return views, nil
+}
+
+func (s server) earnings(*http.Request) ([]Earnings, error) {
+	views := []Earnings{}
+	for _, node := range s.market.Backend.Nodes() {
+		views = append(views, Earnings{node.ID, s.market.Backend.Earnings(node.ID)})
 	}
 	return views, nil
 }
@@ -211,6 +221,12 @@ func (s server) drain(r *http.Request) (protocol.CommandResult, error) {
 
 func (s server) resume(r *http.Request) (protocol.CommandResult, error) {
 	return s.command(r, protocol.ResumeNode{})
+}
+
+func (s server) notice(r *http.Request) (protocol.CommandResult, error) {
+	return s.command(r, protocol.Notice{
+		Title: r.FormValue("title"), Body: r.FormValue("body"), URL: r.FormValue("url"), Severity: r.FormValue("severity"),
+	})
 }
 
 func (s server) command(r *http.Request, command protocol.Message) (protocol.CommandResult, error) {
