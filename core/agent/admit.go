@@ -83,6 +83,8 @@ func notAccepting(host *Status) string {
 // unheard says why the backend cannot order anything here at present; "" while it can.
 func unheard(link LinkHealth) string {
 	switch {
+	case link.NeedsSignIn && link.Refused == "":
+		return "this host is not signed in"
 	case link.NeedsSignIn:
 		return "the backend does not take this host's key"
 	case link.Replaced:

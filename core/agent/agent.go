@@ -27,6 +27,10 @@ func New(parts Parts, options Options) (*Agent, error) {
 	if err = errors.Join(parts.check(), err); err != nil {
 		return nil, err
 	}
+	if parts.Account == nil {
+		parts.Account = noAccount{options.KeySource}
+	}
+	standing := parts.Account.Info()
 	a := &Agent{
 		parts:   parts,
 		options: options,
@@ -39,7 +43,8 @@ func New(parts Parts, options Options) (*Agent, error) {
 		Agent:     options.Agent,
 		PID:       os.Getpid(),
 		NodeID:    options.NodeID,
-		KeySource: options.KeySource,
+		KeySource: standing.KeySource,
+		Account:   standing,
 		Node:      Wish{State: protocol.Online},
 		Offer:     offerOf(nil, rental.EngineInfo{}, options.Offer),
 	})

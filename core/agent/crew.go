@@ -22,7 +22,7 @@ const (
 var errLeaving = errors.New("the agent is leaving")
 
 // crew are the parts at work.
-type crew struct{ rentals, engine, relay, link, meter *part }
+type crew struct{ rentals, engine, relay, link, meter, account *part }
 
 // part is one of them: a Run method, how to end it, and what it returned.
 type part struct {
@@ -50,6 +50,9 @@ func (l *loop) startCrew(ctx context.Context) crew {
 			return p.Link.Run(ctx, l.register, l.heartbeat, func() { l.mail.post(partTold{}) })
 		}),
 		meter: l.begin(ctx, "the meter", p.Meter.Run),
+		account: l.begin(ctx, "the account", func(ctx context.Context) error {
+			return p.Account.Run(ctx, func() { l.mail.post(accountTold{}) })
+		}),
 	}
 	if terms := l.relayTerms(); terms != nil {
 		p.Relay.Use(*terms)
@@ -102,7 +105,7 @@ func (l *loop) leave(c crew) error {
 	l.deliver() // the rentals' last words
 	l.settle()
 	errs = append(errs, l.endLink(c.link))
-	for _, p := range []*part{c.meter, c.relay, c.engine} {
+	for _, p := range []*part{c.account, c.meter, c.relay, c.engine} {
 		errs = append(errs, p.end(partBound))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
 	"github.com/distributedcompute/host-agent/core/hardware"
 	"github.com/distributedcompute/host-agent/core/rental"
@@ -24,6 +25,7 @@ type loop struct {
 	timer *time.Timer // of the earliest deadline
 	began time.Time
 
+	account    account.Info // as it was told last
 	memory     Remembered
 	changes    int       // made to memory
 	saved      int       // of these changes, how many are on disk
@@ -73,6 +75,7 @@ func newLoop(a *Agent) *loop {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	l := &loop{
 		Agent:    a,
+		account:  a.parts.Account.Info(),
 		log:      a.options.Log,
 		lanes:    &lanes{ctx: ctx, cancel: cancel, post: a.mail.post, waiting: map[string][]turn{}},
 		timer:    time.NewTimer(patience),
@@ -147,7 +150,8 @@ func (l *loop) picture(now time.Time) *Status {
 		Agent:      l.options.Agent,
 		PID:        os.Getpid(),
 		NodeID:     l.memory.NodeID,
-		KeySource:  l.options.KeySource,
+		KeySource:  l.account.KeySource,
+		Account:    l.account,
 		Node:       l.memory.wish(),
 		Leaving:    l.leaving != "",
 		Backend:    l.parts.Link.Health(),

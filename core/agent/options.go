@@ -14,7 +14,8 @@ import (
 type Options struct {
 	Agent  protocol.Agent // StartedAt zero: now
 	NodeID string         // used until the backend has given one
-	// KeySource tells in words where the host key comes from; shown, and nothing else.
+	// KeySource tells in words where the host key comes from, where there is no Account to say so; shown,
+	// and nothing else.
 	KeySource string
 	Offer     OfferLimits
 	Limits    Limits

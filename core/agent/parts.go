@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
 	"github.com/distributedcompute/host-agent/core/hardware"
 	"github.com/distributedcompute/host-agent/core/rental"
@@ -21,6 +22,21 @@ type Parts struct {
 	// SpeedTest measures the network; nil where no server is configured.
 	SpeedTest func(ctx context.Context) (hardware.Network, error)
 	Memory    Memory
+	// Account is whose host this is; nil where signing in is not this agent's business.
+	Account Account
+}
+
+// Account is this host's standing with the marketplace; *account.Account is one.
+type Account interface {
+	// Run goes on with sign-ins and keeps the key from expiring until ctx ends; changed is called, and
+	// must return quickly, after each change of Info.
+	Run(ctx context.Context, changed func()) error
+	Info() account.Info
+	// SignIn returns once a person can be sent to sign in, or with the one that is under way.
+	SignIn(ctx context.Context, how account.Method) (account.SigningIn, error)
+	CancelSignIn()
+	SignOut(ctx context.Context) (account.SignedOut, error)
+	RotateKey(ctx context.Context) error
 }
 
 // Rentals is the book of rentals; *rental.Book is one.

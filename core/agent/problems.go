@@ -1,6 +1,11 @@
 package agent
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/distributedcompute/host-agent/core/account"
+	"github.com/distributedcompute/host-agent/core/backend/protocol"
+)
 
 // harmless gaps are told to the backend and by the survey, but nothing is lost by them.
 var harmless = map[string]bool{
@@ -40,7 +45,13 @@ func linkProblems(s *Status) []Problem {
 		if message == "" {
 			message = "The backend no longer accepts this host's key."
 		}
-		return []Problem{{"sign_in_needed", message, "Get a new host key from your dashboard. " + newKey(s.KeySource) + " Rentals run on meanwhile."}}
+		return []Problem{{"sign_in_needed", message, signInFix(s.Account)}}
+	case link.Refused == protocol.HostSuspended:
+		return []Problem{{link.Refused, link.Problem, "Your dashboard says more. The agent asks again from time to time; rentals run on meanwhile."}}
+	case link.Refused == protocol.UpgradeRequired:
+		return []Problem{{link.Refused, link.Problem, "Install the newest version of the agent. Rentals run on meanwhile."}}
+	case link.Refused == protocol.ClockSkew:
+		return []Problem{{link.Refused, link.Problem, "Set this machine's clock, best by letting the system keep it. Rentals run on meanwhile."}}
 	case link.Replaced:
 		return []Problem{{"key_used_twice", link.Problem, "Stop the other agent, or give each of the two a host key of its own; this one signs on again from time to time."}}
 	case !link.Connected && link.Problem != "":
@@ -51,13 +62,19 @@ func linkProblems(s *Status) []Problem {
 	return nil
 }
 
-// newKey says how a new key reaches the agent, which looks for it where it has found the old one.
-func newKey(source string) string {
+// signInFix says how the marketplace gets to know this host: by signing in where that makes a key that
+// counts, else by a key put where the agent has found the old one.
+func signInFix(a account.Info) string {
 	const setup = "distributed-agent setup --api-key-stdin < key.txt"
-	if source == "" {
-		return "Store it with: " + setup + "."
+	switch {
+	case a.CanSignIn && a.KeySource == "":
+		return "Sign in from the tray, or run: distributed-agent sign-in."
+	case a.CanSignIn && a.KeyID != "":
+		return "Sign in again from the tray, or run: distributed-agent sign-in. Rentals run on meanwhile."
+	case a.KeySource == "":
+		return "Get a new host key from your dashboard. Store it with: " + setup + ". Rentals run on meanwhile."
 	}
-	return "This agent's is " + source + ": put the new one there, or where setup has stored it run: " + setup + "."
+	return "Get a new host key from your dashboard. This agent's is " + a.KeySource + ": put the new one there, or where setup has stored it run: " + setup + ". Rentals run on meanwhile."
 }
 
 func engineProblems(s *Status) []Problem {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"net"
 
@@ -19,9 +20,7 @@ func (l *loop) recall() {
 		l.memory.Lapse = err.Error()
 		l.remember()
 	}
-	if l.memory.NodeID == "" {
-		l.memory.NodeID = l.options.NodeID
-	}
+	l.memory.NodeID = cmp.Or(l.account.NodeID, l.memory.NodeID, l.options.NodeID)
 }
 
 // remember says that memory has changed, which costs a write; keep is what puts it on disk.

@@ -38,7 +38,7 @@ func TestStatusJSON(t *testing.T) {
 			}
 		}
 		want := []string{
-			"accepting", "agent", "at", "backend", "docker", "earnings", "ended", "hardware", "leaving", "metrics", "network", "node",
+			"accepting", "account", "agent", "at", "backend", "docker", "earnings", "ended", "hardware", "leaving", "metrics", "network", "node",
 			"not_accepting_because", "notices", "offer", "pid", "problems", "relay", "rentals", "unheard_because",
 		}
 		if diff := cmp.Diff(want, slices.Sorted(maps.Keys(got))); diff != "" {
@@ -64,6 +64,9 @@ func TestProblems(t *testing.T) {
 		"starting":       {func(s *Status) { *s = Status{} }, "", ""},
 		"backend down":   {func(s *Status) { s.Backend = LinkHealth{Problem: "The backend does not answer."} }, "backend_unreachable", "The backend does not answer."},
 		"key refused":    {func(s *Status) { s.Backend = LinkHealth{NeedsSignIn: true} }, "sign_in_needed", "The backend no longer accepts this host's key."},
+		"suspended":      {func(s *Status) { s.Backend = LinkHealth{Refused: protocol.HostSuspended, Problem: "Suspended."} }, "host_suspended", "Suspended."},
+		"too old":        {func(s *Status) { s.Backend = LinkHealth{Refused: protocol.UpgradeRequired, Problem: "Too old."} }, "upgrade_required", "Too old."},
+		"clock wrong":    {func(s *Status) { s.Backend = LinkHealth{Refused: protocol.ClockSkew, Problem: "Wrong."} }, "clock_skew", "Wrong."},
 		"bad registered": {func(s *Status) { s.Backend = LinkHealth{Connected: true, Problem: "The answer is of no use."} }, "registration_unusable", "The answer is of no use."},
 		"key used twice": {func(s *Status) { s.Backend = LinkHealth{Replaced: true, Problem: "Another agent has signed on."} }, "key_used_twice", "Another agent has signed on."},
 		"disk full":      {func(s *Status) { s.Unwritable = "no space left" }, "state_not_kept", "The agent's state directory is full or cannot be written: no space left."},
@@ -121,7 +124,8 @@ func TestWhyNoRentals(t *testing.T) {
 		"drained, quitting": {func(s *Status) { s.Node = Wish{State: protocol.Paused, Reason: byBackend}; s.Leaving = true }, "the agent on this host is shutting down", ""},
 		"paused":            {func(s *Status) { s.Node = Wish{State: protocol.Paused, Reason: byUser} }, "this node is paused by its owner", ""},
 		"no connection":     {func(s *Status) { s.Backend = LinkHealth{} }, "", "the backend is not connected"},
-		"key refused":       {func(s *Status) { s.Backend = LinkHealth{NeedsSignIn: true} }, "", "the backend does not take this host's key"},
+		"key refused":       {func(s *Status) { s.Backend = LinkHealth{NeedsSignIn: true, Refused: protocol.KeyRevoked} }, "", "the backend does not take this host's key"},
+		"no key":            {func(s *Status) { s.Backend = LinkHealth{NeedsSignIn: true} }, "", "this host is not signed in"},
 		"key used twice":    {func(s *Status) { s.Backend = LinkHealth{Replaced: true} }, "", "another agent serves this node with the same key"},
 		"all rented":        {func(s *Status) { s.Offer.CPUCores = 0 }, "all offered CPUs are rented", ""},
 	} {

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/agent"
 	"github.com/distributedcompute/host-agent/core/hardware"
 )
@@ -80,6 +81,26 @@ func (c *Client) Resume(ctx context.Context) error { return c.post(ctx, "resume"
 // no deadline.
 func (c *Client) Drain(ctx context.Context, deadline time.Time) error {
 	return c.post(ctx, "drain", drainRequest{deadline})
+}
+
+// SignIn begins to sign this host in, "" in the agent's way, and says where a person goes on; one that is
+// under way already is told again. What comes of it shows in the status.
+func (c *Client) SignIn(ctx context.Context, how account.Method) (account.SigningIn, error) {
+	return call[account.SigningIn](ctx, c, accountTimeout, http.MethodPost, "sign-in", signInRequest{how})
+}
+
+// CancelSignIn ends a sign-in that is under way.
+func (c *Client) CancelSignIn(ctx context.Context) error { return c.post(ctx, "sign-in/cancel", nil) }
+
+// SignOut gives the host key back and forgets it. Rentals run on.
+func (c *Client) SignOut(ctx context.Context) (account.SignedOut, error) {
+	return call[account.SignedOut](ctx, c, accountTimeout, http.MethodPost, "sign-out", nil)
+}
+
+// RotateKey exchanges the host key for a new one.
+func (c *Client) RotateKey(ctx context.Context) error {
+	_, err := call[any](ctx, c, accountTimeout, http.MethodPost, "rotate-key", nil)
+	return err
 }
 
 // Retry makes the agent try at once to reach the backend, where it waits for its next try.

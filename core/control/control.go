@@ -14,6 +14,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/agent"
 	"github.com/distributedcompute/host-agent/core/hardware"
 	"github.com/distributedcompute/host-agent/core/rental"
@@ -29,6 +30,11 @@ type Host interface {
 	EndRental(ctx context.Context, id rental.ID) error
 	Logs(ctx context.Context, id rental.ID, tail int, since time.Time) (text string, truncated bool, err error)
 	SpeedTest(ctx context.Context) (hardware.Network, error)
+	// SignIn returns once a person can be sent to sign in; the rest goes on without its caller.
+	SignIn(ctx context.Context, how account.Method) (account.SigningIn, error)
+	CancelSignIn(ctx context.Context) error
+	SignOut(ctx context.Context) (account.SignedOut, error)
+	RotateKey(ctx context.Context) error
 	Retry() // to reach the backend, at once
 	Quit(how agent.How)
 }
@@ -80,6 +86,9 @@ type (
 	}
 	drainRequest struct {
 		Deadline time.Time `json:"deadline,omitzero"`
+	}
+	signInRequest struct {
+		Method account.Method `json:"method,omitempty"`
 	}
 	quitRequest struct {
 		How agent.How `json:"how"`

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/agent"
 	"github.com/distributedcompute/host-agent/core/control"
 	"github.com/distributedcompute/host-agent/core/hardware"
@@ -72,6 +73,23 @@ func (h *fakeHost) SpeedTest(context.Context) (hardware.Network, error) {
 	return hardware.Network{Server: "s"}, h.note("speedtest")
 }
 
+var (
+	signingIn = account.SigningIn{Method: account.Device, URL: "https://id.example.com/device", UserCode: "ABCD-EFGH", ExpiresAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	signedOut = account.SignedOut{Why: "The marketplace does not answer.", Source: "environment (HOST_API_KEY)"}
+)
+
+func (h *fakeHost) SignIn(_ context.Context, how account.Method) (account.SigningIn, error) {
+	return signingIn, h.note("sign-in", how)
+}
+
+func (h *fakeHost) CancelSignIn(context.Context) error { return h.note("cancel") }
+
+func (h *fakeHost) SignOut(context.Context) (account.SignedOut, error) {
+	return signedOut, h.note("sign-out")
+}
+
+func (h *fakeHost) RotateKey(context.Context) error { return h.note("rotate") }
+
 func (h *fakeHost) Retry() { h.note("retry") }
 
 func (h *fakeHost) Quit(how agent.How) { h.note("quit", how) }
@@ -125,14 +143,24 @@ func TestVerbsReachTheHost(t *testing.T) {
 	if err != nil || network.Server != "s" {
 		t.Errorf("speed test: got %+v, %v", network, err)
 	}
+	for _, how := range []account.Method{"", account.Device} {
+		if got, err := client.SignIn(ctx, how); err != nil || got != signingIn {
+			t.Errorf("sign-in: got %+v, %v", got, err)
+		}
+	}
+	if got, err := client.SignOut(ctx); err != nil || got != signedOut {
+		t.Errorf("sign-out: got %+v, %v", got, err)
+	}
 	if err := errors.Join(
+		client.CancelSignIn(ctx), client.RotateKey(ctx),
 		client.Pause(ctx, until), client.Pause(ctx, time.Time{}), client.Resume(ctx), client.Drain(ctx, until),
 		client.EndRental(ctx, "r-1"), client.Retry(ctx), client.Quit(ctx, agent.AfterRentals),
 	); err != nil {
 		t.Error(err)
 	}
 	want := []any{
-		"logs", rental.ID("r-1"), 10, until, "speedtest", "pause", until, "pause",
+		"logs", rental.ID("r-1"), 10, until, "speedtest",
+		"sign-in", account.Method(""), "sign-in", account.Device, "sign-out", "cancel", "rotate", "pause", until, "pause",
 		time.Time{},
 		"resume",
 		"drain", until, "end", rental.ID("r-1"), "retry", "quit", agent.AfterRentals,
@@ -148,6 +176,7 @@ func TestRefusalsKeepTheirCode(t *testing.T) {
 	for name, err := range map[string]error{
 		"end":    client.EndRental(t.Context(), "r-1"),
 		"resume": client.Resume(t.Context()),
+		"rotate": client.RotateKey(t.Context()),
 	} {
 		refusal, ok := errors.AsType[*control.Refusal](err)
 		if !ok || refusal.Code != "not_found" || refusal.Message != "there is no rental r-1" {
@@ -157,6 +186,9 @@ func TestRefusalsKeepTheirCode(t *testing.T) {
 	_, err := client.Logs(t.Context(), "../x", 0, time.Time{})
 	if refusal, ok := errors.AsType[*control.Refusal](err); !ok || refusal.Code != "invalid_request" {
 		t.Errorf("a bad id: got %v", err)
+	}
+	if _, err := client.SignIn(t.Context(), "mail"); err == nil || !strings.Contains(err.Error(), "takes browser, device or nothing") {
+		t.Errorf("a bad way to sign in: got %v", err)
 	}
 	if err := client.Quit(t.Context(), "now"); err == nil || !strings.Contains(err.Error(), "takes leave, after or ending") {
 		t.Errorf("a bad way to quit: got %v", err)

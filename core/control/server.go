@@ -13,14 +13,15 @@ import (
 
 // The bounds of a request, in the order in which they run out.
 const (
-	readTimeout   = 10 * time.Second // for the request to arrive
-	furnishedIn   = 10 * time.Second // for the agent to be there
-	verbTimeout   = 30 * time.Second // for what the agent answers at once
-	logsTimeout   = time.Minute
-	testTimeout   = 3 * time.Minute  // a speed test and its setup
-	writeTimeout  = 10 * time.Second // for the answer to leave
-	leaveOpenFor  = 2 * time.Second  // for running requests when the server ends
-	maxHeaderSize = 8 << 10
+	readTimeout    = 10 * time.Second // for the request to arrive
+	furnishedIn    = 10 * time.Second // for the agent to be there
+	verbTimeout    = 30 * time.Second // for what the agent answers at once
+	logsTimeout    = time.Minute
+	accountTimeout = time.Minute      // for what the marketplace answers, and a keyring that asks its owner
+	testTimeout    = 3 * time.Minute  // a speed test and its setup
+	writeTimeout   = 10 * time.Second // for the answer to leave
+	leaveOpenFor   = 2 * time.Second  // for running requests when the server ends
+	maxHeaderSize  = 8 << 10
 )
 
 // Server answers those who come through the door.
@@ -81,6 +82,10 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /v1/pause", s.verb(verbTimeout, pause))
 	mux.HandleFunc("POST /v1/resume", s.verb(verbTimeout, resume))
 	mux.HandleFunc("POST /v1/drain", s.verb(verbTimeout, drain))
+	mux.HandleFunc("POST /v1/sign-in", s.verb(accountTimeout, signIn))
+	mux.HandleFunc("POST /v1/sign-in/cancel", s.verb(verbTimeout, cancelSignIn))
+	mux.HandleFunc("POST /v1/sign-out", s.verb(accountTimeout, signOut))
+	mux.HandleFunc("POST /v1/rotate-key", s.verb(accountTimeout, rotateKey))
 	mux.HandleFunc("POST /v1/retry", s.verb(verbTimeout, retry))
 	mux.HandleFunc("POST /v1/quit", s.verb(verbTimeout, quit))
 	mux.HandleFunc("POST /v1/rentals/{id}/end", s.verb(verbTimeout, endRental))

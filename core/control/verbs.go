@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/agent"
 	"github.com/distributedcompute/host-agent/core/rental"
 )
@@ -35,6 +36,30 @@ func drain(ctx context.Context, host Host, r *http.Request) (any, error) {
 		return nil, err
 	}
 	return nil, host.Drain(ctx, request.Deadline)
+}
+
+func signIn(ctx context.Context, host Host, r *http.Request) (any, error) {
+	var request signInRequest
+	if err := decode(r, &request); err != nil {
+		return nil, err
+	}
+	switch request.Method {
+	case "", account.Browser, account.Device:
+		return host.SignIn(ctx, request.Method)
+	}
+	return nil, invalid("method: takes browser, device or nothing")
+}
+
+func cancelSignIn(ctx context.Context, host Host, _ *http.Request) (any, error) {
+	return nil, host.CancelSignIn(ctx)
+}
+
+func signOut(ctx context.Context, host Host, _ *http.Request) (any, error) {
+	return host.SignOut(ctx)
+}
+
+func rotateKey(ctx context.Context, host Host, _ *http.Request) (any, error) {
+	return nil, host.RotateKey(ctx)
 }
 
 func retry(_ context.Context, host Host, _ *http.Request) (any, error) {

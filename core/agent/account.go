@@ -1,0 +1,73 @@
+package agent
+
+import (
+	"context"
+
+	"github.com/distributedcompute/host-agent/core/account"
+	"github.com/distributedcompute/host-agent/core/rental"
+)
+
+// accountTold says that the account has something new to show.
+type accountTold struct{}
+
+func (accountTold) apply(l *loop) {
+	l.stale = true
+	before, now := l.account, l.parts.Account.Info()
+	l.account = now
+	if now.NodeID != "" && now.NodeID != before.NodeID && now.NodeID != l.memory.NodeID {
+		l.memory.NodeID = now.NodeID
+		l.remember()
+		l.keep(func(error) {})
+	}
+	another := now.KeyID != before.KeyID || now.KeySource != before.KeySource
+	if now.SignedIn && (another || !before.SignedIn) {
+		// The link asks the picture for the node's id, which has to be the key's by then.
+		l.answers = append(l.answers, l.parts.Link.Retry)
+	}
+}
+
+// SignIn begins to sign this host in, "" in the way the account chooses. It returns once a person can be
+// sent to sign in, with the sign-in that is under way if there is one; what comes of it shows in the status.
+func (a *Agent) SignIn(ctx context.Context, how account.Method) (account.SigningIn, error) {
+	return a.parts.Account.SignIn(ctx, how)
+}
+
+// CancelSignIn ends a sign-in that is under way; without one there is nothing to do.
+func (a *Agent) CancelSignIn(context.Context) error {
+	a.parts.Account.CancelSignIn()
+	return nil
+}
+
+// SignOut gives the host key back and forgets it. Rentals run on; new ones cannot come.
+func (a *Agent) SignOut(ctx context.Context) (account.SignedOut, error) {
+	return a.parts.Account.SignOut(ctx)
+}
+
+// RotateKey exchanges the host key for a new one.
+func (a *Agent) RotateKey(ctx context.Context) error { return a.parts.Account.RotateKey(ctx) }
+
+// noAccount stands in where there is none: all that is known is where the key comes from.
+type noAccount struct{ keySource string }
+
+func (noAccount) Run(ctx context.Context, _ func()) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (n noAccount) Info() account.Info { return account.Info{KeySource: n.keySource} }
+
+func (noAccount) SignIn(context.Context, account.Method) (account.SigningIn, error) {
+	return account.SigningIn{}, errNoAccount()
+}
+
+func (noAccount) CancelSignIn() {}
+
+func (noAccount) SignOut(context.Context) (account.SignedOut, error) {
+	return account.SignedOut{}, errNoAccount()
+}
+
+func (noAccount) RotateKey(context.Context) error { return errNoAccount() }
+
+func errNoAccount() error {
+	return rental.Failf(rental.CodeConflict, "This agent does not sign in; its host key comes another way.")
+}
