@@ -80,9 +80,7 @@ func (b *Backend) serve(s *session) {
 		return
 	}
 	defer b.leave(s)
-	if !b.options.SeedOnly {
-		b.sessions.Go(func() { b.tellWhileEarning(s) })
-	}
+	b.sessions.Go(func() { b.tellWhileEarning(s) })
 	s.conn.SetReadLimit(protocol.MaxFrameBytes)
 	s.conn.SetPingHandler(func(data string) error {
 		_ = s.conn.SetReadDeadline(time.Now().Add(silence))
