@@ -124,8 +124,7 @@ func picture(svg []byte, size int) ([]byte, error) {
 
 func encode(img image.Image) ([]byte, error) {
 	var out bytes.Buffer
-	encoder := png.Encoder{CompressionLevel: png.BestCompression}
-	if err := encoder.Encode(&out, img); err != nil {
+	if err := png.Encode(&out, img); err != nil {
 		return nil, fmt.Errorf("encoding: %w", err)
 	}
 	return out.Bytes(), nil
