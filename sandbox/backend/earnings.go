@@ -26,7 +26,7 @@ const (
 // seen go by. A node that is away earns on until it tells of an end, which takes back what was too much.
 //
 // Days and months are those of UTC. Sums are exact; what is shown is rounded half up to 4 decimals, and
-// has 2 at least. All is paid out at the beginning of the next month.
+// whole cents have 2. All is paid out at the beginning of the next month.
 func (b *Backend) Earnings(node string) protocol.Earnings {
 	now := time.Now()
 	b.mu.Lock()
@@ -159,13 +159,13 @@ func money(sum decimal.Decimal) decimal.Decimal {
 	return sum.DivRound(decimal.NewFromInt(int64(time.Hour/time.Second)), 4)
 }
 
-// shown has as many decimals as it needs, from 2 to 4.
+// shown has 2 decimals where they say all, else 4.
 func shown(amount decimal.Decimal) string {
 	amount = amount.Round(4)
 	if amount.Equal(amount.Truncate(2)) {
 		return amount.StringFixed(2)
 	}
-	return amount.String()
+	return amount.StringFixed(4)
 }
 
 // price is that of an hour: zero where there is none, or none that a host would take.

@@ -66,6 +66,7 @@ func TestWhatARentalEarns(t *testing.T) {
 		{"half of what is shown", rental("r", "0.18", noon).tells(noon, "running").tells(after(time.Second), "stopped"), "0.0001", "0.00"},
 		{"a third of an hour", rental("r", "1", noon).tells(noon, "running").tells(after(20*time.Minute), "stopped"), "0.3333", "0.00"},
 		{"a price with many decimals", rental("r", "0.123456789012", noon).tells(noon, "running"), "0.1235", "0.1235"},
+		{"tenths of a cent", rental("r", "0.125", noon).tells(noon, "running"), "0.1250", "0.1250"},
 		{"no price", rental("r", "", noon).tells(noon, "running"), "0.00", "0.00"},
 		{"a price below zero", rental("r", "-1", noon).tells(noon, "running"), "0.00", "0.00"},
 		{"a price that is no decimal", rental("r", "1e9", noon).tells(noon, "running"), "0.00", "0.00"},
