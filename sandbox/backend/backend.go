@@ -6,6 +6,7 @@ package backend
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
 	"github.com/distributedcompute/host-agent/sandbox/ca"
+	"github.com/distributedcompute/host-agent/sandbox/identity"
 )
 
 // Path is where agents connect.
@@ -32,6 +34,12 @@ type Options struct {
 	PricePerHour string
 	// HeartbeatIntervalS is the pace nodes are asked for; 0: 5 s.
 	HeartbeatIntervalS int
+	// Identity vouches for the people who enrol hosts; nil: nobody signs in.
+	Identity *identity.Provider
+	// Owner is whose those hosts are that no person has enrolled; zero: somebody with identity.DefaultEmail.
+	Owner Owner
+	// KeyLifetime is how long a host key is good; 0: for good.
+	KeyLifetime time.Duration
 	// EarningsEvery is the pace at which nodes are told what they have earned while they earn; 0: 1 min.
 	EarningsEvery time.Duration
 	// SeedOnly makes a backend of the first days. It knows heartbeat, start_instance, stop_instance
@@ -51,7 +59,10 @@ type Backend struct {
 
 	mu           sync.Mutex // guards all below
 	server       *http.Server
-	nodes        map[string]*node   // by host key
+	nodes        map[string]*node    // by id
+	keys         map[string]*hostKey // by id
+	enrolments   map[[sha256.Size]byte]*enrolment
+	bans         map[string]string  // codes, by e-mail address
 	rentals      map[string]*Rental // by id
 	order        []string           // rental ids, oldest first
 	events       []Event            // the newest
@@ -73,6 +84,9 @@ func Start(ctx context.Context, options Options) (*Backend, error) {
 	if options.HeartbeatIntervalS == 0 {
 		options.HeartbeatIntervalS = 5
 	}
+	if options.Owner == (Owner{}) {
+		options.Owner = Owner{ID: "user_sandbox", Email: identity.DefaultEmail}
+	}
 	if options.EarningsEvery == 0 {
 		options.EarningsEvery = time.Minute
 	}
@@ -84,13 +98,16 @@ func Start(ctx context.Context, options Options) (*Backend, error) {
 		return nil, err
 	}
 	b := &Backend{
-		options: options,
-		cert:    cert,
-		address: options.Addr,
-		nodes:   map[string]*node{},
-		rentals: map[string]*Rental{},
-		grown:   make(chan struct{}),
-		ports:   map[uint16]bool{},
+		options:    options,
+		cert:       cert,
+		address:    options.Addr,
+		nodes:      map[string]*node{},
+		keys:       map[string]*hostKey{},
+		enrolments: map[[sha256.Size]byte]*enrolment{},
+		bans:       map[string]string{},
+		rentals:    map[string]*Rental{},
+		grown:      make(chan struct{}),
+		ports:      map[uint16]bool{},
 	}
 	if err := b.Up(ctx); err != nil {
 		return nil, err
@@ -111,6 +128,13 @@ func (b *Backend) URL() string {
 	return "wss://" + b.address + Path
 }
 
+// Dashboard is the address of the page that shows an owner his hosts.
+func (b *Backend) Dashboard() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return "https://" + b.address + dashboardPath
+}
+
 // Up listens again after Down, on the same port and knowing all it knew. On a backend that is up it does nothing.
 func (b *Backend) Up(ctx context.Context) error {
 	b.mu.Lock()
@@ -126,8 +150,10 @@ func (b *Backend) Up(ctx context.Context) error {
 	b.address = listener.Addr().String()
 	mux := http.NewServeMux()
 	mux.HandleFunc(Path, b.accept)
+	b.serveHosts(mux)
+	mux.HandleFunc("GET "+dashboardPath, b.dashboard)
 	server := &http.Server{
-		Handler:           mux,
+		Handler:           b.intercepted(mux),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(b.options.Log.Handler(), slog.LevelDebug),
 	}

@@ -8,10 +8,12 @@ import (
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
 )
 
-// node is what is known of the holder of a host key. Backend.mu guards it.
+// node is what is known of a host. Backend.mu guards it.
 type node struct {
 	id          string
-	expired     bool     // its key is not good
+	owner       Owner
+	host        host     // the zero value where its key was made without enrolling
+	expired     bool     // it has no good key
 	session     *session // nil while not connected
 	registered  bool     // on this connection
 	connections int
@@ -24,6 +26,8 @@ type node struct {
 // Node is a picture of a node. What it points to is not changed afterwards.
 type Node struct {
 	ID          string
+	Owner       Owner
+	Hostname    string // "" where its key was made without enrolling
 	Connected   bool
 	Registered  bool // on this connection
 	Connections int  // so far
@@ -36,6 +40,8 @@ type Node struct {
 func (n *node) picture() Node {
 	return Node{
 		ID:          n.id,
+		Owner:       n.owner,
+		Hostname:    n.host.Hostname,
 		Connected:   n.session != nil,
 		Registered:  n.registered,
 		Connections: n.connections,

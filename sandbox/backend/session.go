@@ -26,6 +26,7 @@ var errGone = errors.New("the connection to the node was lost before it answered
 // session is one connection of a node.
 type session struct {
 	node *node
+	key  *hostKey
 	conn *websocket.Conn
 	gone chan struct{} // closed when nothing more will be read
 
@@ -38,17 +39,10 @@ type session struct {
 }
 
 func (b *Backend) accept(w http.ResponseWriter, r *http.Request) {
-	b.mu.Lock()
-	intercept := b.intercept
-	b.mu.Unlock()
-	if intercept != nil {
-		intercept.ServeHTTP(w, r)
-		return
-	}
-	node, ok := b.admit(r)
-	if !ok {
+	key, no := b.admit(r)
+	if no != nil {
 		b.record(Event{Kind: Refused})
-		refuse(w)
+		refuse(w, no)
 		return
 	}
 	upgrader := websocket.Upgrader{
@@ -65,7 +59,8 @@ func (b *Backend) accept(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	b.serve(&session{
-		node:    node,
+		node:    key.node,
+		key:     key,
 		conn:    conn,
 		gone:    make(chan struct{}),
 		turned:  make(chan struct{}, 1),
@@ -100,16 +95,16 @@ func (b *Backend) serve(s *session) {
 
 // join makes s the node's connection, in place of an older one: its agent has given that one up, or
 // is another agent with the same key, which is told.
-// It reports false when the backend is going down.
+// It reports false when the backend is going down, or the key has gone since it was shown.
 func (b *Backend) join(s *session) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.server == nil {
+	if b.server == nil || b.check(s.key) != nil {
 		return false
 	}
 	b.sessions.Add(1)
 	if older := s.node.session; older != nil {
-		b.sessions.Go(older.replaced)
+		b.sessions.Go(func() { older.dismiss(protocol.CloseReplaced, "replaced by another connection of this node") })
 	}
 	s.node.session = s
 	s.node.registered = false
@@ -153,11 +148,10 @@ func (s *session) cut(code int) {
 	_ = s.conn.Close()
 }
 
-// replaced tells the older of two connections of a node that it is over. What has arrived on it is
-// read until its agent closes too: unread, it would make the goodbye get lost.
-func (s *session) replaced() {
-	reason := websocket.FormatCloseMessage(protocol.CloseReplaced, "replaced by another connection of this node")
-	_ = s.conn.WriteControl(websocket.CloseMessage, reason, time.Now().Add(farewell))
+// dismiss tells an agent why its connection is over. What has arrived on it is read until the agent
+// closes too: unread, it would make the goodbye get lost.
+func (s *session) dismiss(code int, reason string) {
+	_ = s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(farewell))
 	select {
 	case <-s.gone:
 	case <-time.After(farewell):
