@@ -1,0 +1,134 @@
+package tray
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/distributedcompute/host-agent/core/agent"
+	"github.com/distributedcompute/host-agent/core/rental"
+)
+
+// mostRentals and mostAddresses are how many a menu has room for.
+const (
+	mostRentals   = 10
+	mostAddresses = 10
+)
+
+// rentals gives each rental a submenu of its own at the top: GNOME flattens whatever is deeper.
+func rentals(v view) []entry {
+	if v.link != heard {
+		return nil
+	}
+	all := live(v.status)
+	var entries []entry
+	for _, r := range all[:min(len(all), mostRentals)] {
+		entries = append(entries, entry{key: "rental " + string(r.ID), title: rentalTitle(r), below: rentalFacts(v, r)})
+	}
+	if more := len(all) - mostRentals; more > 0 {
+		entries = append(entries, choice("more", fmt.Sprintf("and %d more: distributed-agent rentals", more), copyText, "distributed-agent rentals"))
+	}
+	return entries
+}
+
+func rentalTitle(r rental.Status) string {
+	title := shortImage(r.Spec.Image)
+	if len(r.Spec.GPUs) > 0 {
+		title += " on GPU " + gpuIndices(r.Spec.GPUs)
+	}
+	if words := rentalWords(r); words != "" {
+		title += ": " + words
+	}
+	return clip(title, titleLength)
+}
+
+// rentalWords says where a rental stands, "" where it just runs.
+func rentalWords(r rental.Status) string {
+	switch r.State {
+	case rental.Pulling:
+		return "downloading" + share(r.Progress)
+	case rental.Creating, rental.Starting:
+		return "starting"
+	case rental.Tunnelling:
+		return "opening its ports"
+	case rental.Stopping:
+		return "ending"
+	case rental.Running:
+		if r.Unreachable {
+			return "not reachable"
+		}
+		return ""
+	}
+	return string(r.State)
+}
+
+// share is coarse, because every change of a title closes the menu somebody has open.
+func share(p *rental.Progress) string {
+	if p == nil || p.Total <= 0 {
+		return ""
+	}
+	tenths := min(max(int(float64(p.Current)/float64(p.Total)*10), 0), 10)
+	return fmt.Sprintf(", %d %%", tenths*10)
+}
+
+func gpuIndices(gpus []rental.GPU) string {
+	indices := make([]string, len(gpus))
+	for i, gpu := range gpus {
+		indices[i] = fmt.Sprint(gpu.Index)
+	}
+	return strings.Join(indices, ", ")
+}
+
+func rentalFacts(v view, r rental.Status) []entry {
+	facts := []entry{
+		text("image", clip(r.Spec.Image, titleLength)),
+		text("gpus", clip(describeGPUs(r.Spec.GPUs, v.status), titleLength)),
+	}
+	if !r.StartedAt.IsZero() {
+		since := "Since " + clock(r.StartedAt, v.now)
+		if !r.Spec.ExpiresAt.IsZero() {
+			since += ", until " + clock(r.Spec.ExpiresAt, v.now)
+		}
+		facts = append(facts, text("since", since))
+	}
+	if r.Spec.PricePerHour != "" {
+		facts = append(facts, text("price", money(r.Spec.PricePerHour, v.status.Offer.Currency)+" per hour"))
+	}
+	if r.Trouble != "" {
+		facts = append(facts, choice("trouble", clip(r.Trouble, titleLength), copyText, r.Trouble))
+	}
+	for _, a := range r.Addresses[:min(len(r.Addresses), mostAddresses)] {
+		facts = append(facts, choice("copy "+a.Port.String()+" "+a.Public, "Copy "+a.Public+" (port "+a.Port.String()+")", copyText, a.Public))
+	}
+	if more := len(r.Addresses) - mostAddresses; more > 0 {
+		facts = append(facts, choice("more", fmt.Sprintf("and %d more ports: distributed-agent rentals", more), copyText, "distributed-agent rentals"))
+	}
+	end := choice("end", "End now: the renter loses it", endRental, string(r.ID))
+	end.off = r.State == rental.Stopping
+	return append(facts, end)
+}
+
+func describeGPUs(gpus []rental.GPU, s agent.Status) string {
+	if len(gpus) == 0 {
+		return "No GPU"
+	}
+	words := make([]string, len(gpus))
+	for i, gpu := range gpus {
+		words[i] = fmt.Sprint("GPU ", gpu.Index)
+		if model := modelOf(gpu, s); model != "" {
+			words[i] += ": " + model
+		}
+	}
+	return strings.Join(words, "; ")
+}
+
+func modelOf(gpu rental.GPU, s agent.Status) string {
+	if s.Hardware == nil {
+		return ""
+	}
+	for _, known := range s.Hardware.GPUs {
+		if known.UUID == gpu.UUID {
+			return known.Model
+		}
+	}
+	return ""
+}

@@ -1,0 +1,143 @@
+package tray
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/distributedcompute/host-agent/assets"
+	"github.com/distributedcompute/host-agent/core/agent"
+	"github.com/distributedcompute/host-agent/core/backend/protocol"
+	"github.com/distributedcompute/host-agent/core/rental"
+)
+
+// view is all that the screen shows is made of.
+type view struct {
+	link   link
+	status agent.Status // the agent's latest; what was said last while it is gone
+	// quitting is what was asked of the agent from here; "" while nothing was.
+	quitting  agent.How
+	starting  bool // the agent is being started from here
+	signingIn bool // the agent has been asked for a page to sign in on
+	autostart autostart
+	notify    bool
+	options   Options
+	now       time.Time
+}
+
+// link says whether there is an agent.
+type link int
+
+const (
+	looking link = iota // nothing has been heard of it yet
+	heard
+	gone
+)
+
+type autostart struct {
+	on      bool
+	blocked string // why it cannot be changed; "" where it can
+}
+
+// byBackend is the reason of a pause or drain that the owner cannot end.
+const byBackend = "backend"
+
+// live are the rentals that have not ended.
+func live(s agent.Status) []rental.Status {
+	return slices.DeleteFunc(slices.Clone(s.Rentals), func(r rental.Status) bool { return r.State.Final() })
+}
+
+// signInNeeded reports whether nothing can come before somebody signs in.
+func signInNeeded(s agent.Status) bool {
+	return s.Backend.NeedsSignIn || s.Account.CanSignIn && !s.Account.SignedIn
+}
+
+// standing is the state of the host in a picture and in words.
+func standing(v view) (assets.State, string) {
+	s := v.status
+	rentals := live(s)
+	switch {
+	case v.starting:
+		return assets.Offline, "Starting the agent…"
+	case v.link == looking:
+		return assets.Offline, "Looking for the agent…"
+	case v.link == gone:
+		return assets.Offline, "The agent is not running"
+	case s.Leaving:
+		return assets.Draining, leaving(v.quitting, rentals)
+	case s.Account.SigningIn != nil:
+		return assets.SignedOut, "Waiting for you to sign in"
+	case s.Backend.NeedsSignIn:
+		return assets.SignedOut, "Sign-in needed: the marketplace no longer takes this host's key"
+	case signInNeeded(s):
+		return assets.SignedOut, "Not signed in"
+	case !s.Account.SignedIn && !s.Backend.Connected:
+		return assets.SignedOut, "No host key yet"
+	}
+	if problem, grave := gravest(s.Problems); grave {
+		return assets.Problem, clip(problem.Message, titleLength)
+	}
+	switch {
+	case !s.Backend.Connected && s.Backend.Problem == "":
+		return assets.Offline, "Connecting to the marketplace…"
+	case !s.Backend.Connected:
+		return assets.Offline, "Offline: the marketplace cannot be reached"
+	case s.Node.State == protocol.Draining:
+		return assets.Draining, "Draining: " + plural(len(rentals), "rental") + " to go"
+	case s.Node.State == protocol.Paused:
+		return assets.Paused, paused(v, rentals)
+	case len(rentals) > 0:
+		return assets.Rented, "Rented out: " + plural(len(rentals), "rental")
+	case s.Accepting:
+		return assets.Online, "Online, ready for rentals"
+	}
+	return assets.Online, clip("Online, takes no rentals: "+cmp.Or(s.Why, "not ready yet"), titleLength)
+}
+
+// gravest is the first problem that concerns the host as a whole and that the words of a state do
+// not tell already.
+func gravest(problems []agent.Problem) (agent.Problem, bool) {
+	for _, p := range problems {
+		switch p.Code {
+		case "sign_in_needed", "backend_unreachable", "rental_trouble":
+		default:
+			return p, true
+		}
+	}
+	return agent.Problem{}, false
+}
+
+func leaving(how agent.How, rentals []rental.Status) string {
+	ending := !slices.ContainsFunc(rentals, func(r rental.Status) bool { return r.State != rental.Stopping })
+	switch {
+	case len(rentals) == 0 || how == agent.LeaveRentals:
+		return "Quitting…"
+	case how == agent.EndingRentals || ending:
+		return "Quitting: " + plural(len(rentals), "rental") + " being ended"
+	}
+	return "Quitting when the last rental has ended: " + plural(len(rentals), "rental") + " to go"
+}
+
+func paused(v view, rentals []rental.Status) string {
+	node, words := v.status.Node, "Paused until you resume"
+	switch {
+	case node.Reason == byBackend:
+		words = "Paused by the marketplace"
+	case !node.Until.IsZero():
+		words = "Paused until " + clock(node.Until, v.now)
+	}
+	if len(rentals) > 0 {
+		words += "; still there: " + plural(len(rentals), "rental")
+	}
+	return words
+}
+
+// tooltip is what the icon says to who points at it.
+func tooltip(v view) string {
+	_, words := standing(v)
+	today := ""
+	if e := v.status.Earnings; v.link == heard && e != nil && e.Today != "" {
+		today = "\nToday: " + money(e.Today, e.Currency)
+	}
+	return clip("DistributedCompute: "+words, tooltipLength-len([]rune(today))) + today
+}
