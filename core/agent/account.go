@@ -19,8 +19,10 @@ func (accountTold) apply(l *loop) {
 		l.remember()
 		l.keep(func(error) {})
 	}
-	another := now.KeyID != before.KeyID || now.KeySource != before.KeySource
-	if now.SignedIn && (another || !before.SignedIn) {
+	if !now.SignedIn && before.SignedIn {
+		l.parts.Link.HangUp() // the marketplace does it too, if it could be told
+	}
+	if now.SignedIn != before.SignedIn || now.KeyID != before.KeyID || now.KeySource != before.KeySource {
 		// The link asks the picture for the node's id, which has to be the key's by then.
 		l.answers = append(l.answers, l.parts.Link.Retry)
 	}

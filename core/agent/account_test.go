@@ -79,14 +79,15 @@ func TestAccount(t *testing.T) {
 		m.opts.KeySource = "of no account"
 		m.parts = func(p *Parts) { p.Account, who.trace = who, p.Meter.(*meter).trace }
 		s := m.boot()
-		retries := func() (n int) {
+		count := func(what string) (n int) {
 			for _, name := range s.trace.all() {
-				if name == "retry" {
+				if name == what {
 					n++
 				}
 			}
 			return n
 		}
+		retries := func() int { return count("retry") }
 		if got := s.Status(); got.KeySource != "" || !got.Account.CanSignIn || got.NodeID != "node-0" || retries() != 0 {
 			t.Errorf("before: %+v, %d retries", got, retries())
 		}
@@ -100,9 +101,9 @@ func TestAccount(t *testing.T) {
 			{"signed in", account.Info{SignedIn: true, NodeID: "node-1", KeyID: "k-1", KeySource: "keyring"}, "node-1", 1},
 			{"the same", account.Info{SignedIn: true, NodeID: "node-1", KeyID: "k-1", KeySource: "keyring", Problem: "It was cancelled."}, "node-1", 1},
 			{"rotated", account.Info{SignedIn: true, NodeID: "node-1", KeyID: "k-2", KeySource: "keyring"}, "node-1", 2},
-			{"signed out", account.Info{}, "node-1", 2},
-			{"a key by hand", account.Info{SignedIn: true, KeySource: "keyring"}, "node-1", 3},
-			{"moved", account.Info{SignedIn: true, NodeID: "node-2", KeyID: "k-3", KeySource: "keyring"}, "node-2", 4},
+			{"signed out", account.Info{}, "node-1", 3},
+			{"a key by hand", account.Info{SignedIn: true, KeySource: "keyring"}, "node-1", 4},
+			{"moved", account.Info{SignedIn: true, NodeID: "node-2", KeyID: "k-3", KeySource: "keyring"}, "node-2", 5},
 		} {
 			who.become(step.info)
 			got := s.Status()
@@ -112,6 +113,9 @@ func TestAccount(t *testing.T) {
 			if retries() != step.retries {
 				t.Errorf("%s: %d retries, want %d", step.name, retries(), step.retries)
 			}
+		}
+		if n := count("hang up"); n != 1 {
+			t.Errorf("hung up %d times", n)
 		}
 		// The backend has the last word on the node, until there is word of another one.
 		s.mustOK(&protocol.Registered{NodeID: "node-9"})

@@ -417,6 +417,8 @@ func (l *link) PostNode(s protocol.NodeStatus) {
 
 func (l *link) Reregister() { notify(l.again) }
 
+func (l *link) HangUp() { l.trace.note("hang up") }
+
 func (l *link) Retry() { l.trace.note("retry") }
 
 func (l *link) SetInterval(d time.Duration) {

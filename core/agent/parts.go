@@ -91,6 +91,8 @@ type Link interface {
 	// Reregister asks for another register and sends it on the running connection: what it said of
 	// this host has changed. Without a connection there is nothing to do.
 	Reregister()
+	// HangUp ends a connection, whose key is given up. Without one there is nothing to do.
+	HangUp()
 	// Retry makes a link that waits for its next try make it now: what kept it is over.
 	Retry()
 	// SetInterval changes the heartbeat's pace.

@@ -73,6 +73,7 @@ type Link struct {
 
 	mu     sync.Mutex
 	health protocol.LinkHealth
+	hangUp context.CancelFunc // of the latest connection; nil before the first
 }
 
 // New checks the options. It connects to nothing and starts nothing.
@@ -216,7 +217,12 @@ func (l *Link) attend(ctx context.Context, talk talk) *setback {
 		*h = protocol.LinkHealth{URL: h.URL, Connected: true, Since: time.Now()}
 	})
 	s := newSession(l, number, conn, talk)
-	lost := explainLoss(s.run(ctx))
+	staying, hangUp := context.WithCancel(ctx)
+	defer hangUp()
+	l.mu.Lock()
+	l.hangUp = hangUp
+	l.mu.Unlock()
+	lost := explainLoss(s.run(staying))
 	if s.proven() {
 		l.backoff.reset()
 	}
@@ -271,6 +277,15 @@ func (l *Link) wait(ctx context.Context, s *setback, changed func()) {
 // Retry ends the pause before the next try, within a second. It is for causes on this machine that
 // are over, such as a new sign-in; it forgives nothing.
 func (l *Link) Retry() { tick(l.retry) }
+
+// HangUp ends the present connection, once it has sent what is queued: its key is given up.
+func (l *Link) HangUp() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hangUp != nil {
+		l.hangUp()
+	}
+}
 
 // Commands are the checked messages of the backend, in order. It is closed after Run.
 func (l *Link) Commands() <-chan protocol.Incoming { return l.commands }

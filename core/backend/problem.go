@@ -290,6 +290,8 @@ func explainLoss(err error) *setback {
 	closed, isClose := errors.AsType[*websocket.CloseError](err)
 	timeout, isNet := errors.AsType[net.Error](err)
 	switch {
+	case errors.Is(err, errLeft):
+		s.problem = "This host has hung up."
 	case isClose && closed.Code == websocket.CloseServiceRestart:
 		s.kind, s.retryAfter = restarting, wish(closed.Text)
 		s.problem = "The backend is restarting."

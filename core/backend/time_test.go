@@ -500,6 +500,39 @@ func TestExchangedKey(t *testing.T) {
 	})
 }
 
+// TestHangUp: a key that is given up is not used to the end of its connection.
+func TestHangUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		handler, accepted := peers(t)
+		link := piped(t, handler)
+		var key atomic.Pointer[string]
+		key.Store(new(testKey))
+		link.dialer.key = func(context.Context) (secret.String, error) { return secret.New(*key.Load()), nil }
+		link.HangUp() // nothing to do
+		link.start()
+		peer := <-accepted
+		peer.greet()
+		<-link.Commands()
+		key.Store(new(""))
+		start := time.Now()
+		link.HangUp()
+		link.Retry()
+		for {
+			if _, _, err := peer.ReadMessage(); err != nil {
+				if !websocket.IsCloseError(err, websocket.CloseGoingAway) {
+					t.Errorf("the peer saw %v", err)
+				}
+				break
+			}
+		}
+		h := link.await(func(h protocol.LinkHealth) bool { return h.NeedsSignIn })
+		if h.Connected || h.Problem != "This host is not signed in." {
+			t.Errorf("health is %+v", h)
+		}
+		within(t, "hanging up", start, 0, 5*time.Second)
+	})
+}
+
 // TestDayOffline: 200 events of a day without a connection arrive once, each rental's in order.
 func TestDayOffline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/rental"
 )
 
@@ -27,6 +28,8 @@ func refuseError(w http.ResponseWriter, err error) {
 	word := string(rental.CodeInternal)
 	if refusal, ok := errors.AsType[*Refusal](err); ok {
 		word = refusal.Code
+	} else if failure, ok := errors.AsType[*account.Failure](err); ok {
+		word = failure.Code
 	} else if failure, ok := errors.AsType[*rental.Failure](err); ok {
 		word = string(failure.Code)
 	}

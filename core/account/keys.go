@@ -1,0 +1,236 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/distributedcompute/host-agent/core/keyring"
+	"github.com/distributedcompute/host-agent/core/secret"
+	"github.com/distributedcompute/host-agent/core/signin"
+)
+
+const (
+	freshBefore = 7 * 24 * time.Hour // a key's end it is exchanged
+	freshCheck  = 6 * time.Hour      // a machine that sleeps a lot has few hours in a week
+
+	// expired is the backend's code for a key whose time is over: it may still be exchanged.
+	expired = "key_expired"
+
+	revokeBound = 20 * time.Second
+)
+
+// Enrol exchanges an enrolment token for a host key and keeps it.
+func (a *Account) Enrol(ctx context.Context, token secret.String) error {
+	if a.o.SignIn == nil {
+		return noMarketplace()
+	}
+	credential, err := a.o.SignIn.Enrol(ctx, a.host(), token)
+	if err != nil {
+		return err
+	}
+	return a.accept(ctx, credential)
+}
+
+// Store keeps a key that somebody has brought by hand.
+func (a *Account) Store(ctx context.Context, key secret.String) error {
+	return a.accept(ctx, signin.Credential{Key: key})
+}
+
+// accept keeps a new key and writes down what belongs to it.
+func (a *Account) accept(ctx context.Context, c signin.Credential) error {
+	giveBack, err := a.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer giveBack()
+	return a.keep(ctx, c)
+}
+
+// keep is accept for who has the turn. The key comes first: what belongs to it the marketplace tells again.
+func (a *Account) keep(ctx context.Context, c signin.Credential) error {
+	source, err := a.o.Keys.Keep(ctx, c.Key)
+	if err != nil {
+		return broken("The new host key cannot be kept", err)
+	}
+	err = a.note(func(r *record) {
+		*r = record{InstallID: r.InstallID, Source: source, NodeID: c.NodeID, KeyID: c.KeyID, Owner: c.Owner, ExpiresAt: c.ExpiresAt}
+	})
+	if _, _, lost := a.look(ctx); lost != nil {
+		a.o.Log.Warn("looking for the host key that was just kept", "error", lost)
+	}
+	return err
+}
+
+// SignOut has the marketplace void the key, and forgets it whether or not that succeeded. A sign-in under
+// way is cancelled first. An error says that a key is still there.
+func (a *Account) SignOut(ctx context.Context) (SignedOut, error) {
+	if t := a.cancelSignIn(); t != nil {
+		select {
+		case <-t.done:
+		case <-ctx.Done():
+			return SignedOut{}, context.Cause(ctx)
+		}
+	}
+	giveBack, err := a.take(ctx)
+	if err != nil {
+		return SignedOut{}, err
+	}
+	defer giveBack()
+	var out SignedOut
+	key, _, err := a.look(ctx)
+	switch {
+	case err == nil:
+		err = a.revoke(ctx, key)
+		out.Revoked = err == nil
+	case errors.Is(err, keyring.ErrNone):
+		err = &Failure{Code: conflict, Message: "There was no host key to give back."}
+	}
+	if err != nil {
+		out.Why = err.Error()
+	}
+	left, err := a.o.Keys.Forget(ctx)
+	out.Source = string(left)
+	if err != nil {
+		return out, broken("The host key cannot be removed", err)
+	}
+	err = a.note(func(r *record) { *r = record{InstallID: r.InstallID} })
+	a.change(func() { a.problem = "" })
+	if _, _, lost := a.look(ctx); lost != nil && !errors.Is(lost, keyring.ErrNone) {
+		a.o.Log.Debug("looking for a host key after signing out", "error", lost)
+	}
+	a.o.Log.Info("signed out", "revoked", out.Revoked, "why", out.Why)
+	return out, err
+}
+
+// revoke asks the marketplace what the key is before it gives it back: what is written down here may be
+// of another one, if a crash came between the two.
+func (a *Account) revoke(ctx context.Context, key secret.String) error {
+	if a.o.SignIn == nil {
+		return noMarketplace()
+	}
+	ctx, cancel := context.WithTimeout(ctx, revokeBound)
+	defer cancel()
+	self, err := a.o.SignIn.Self(ctx, key)
+	if err == nil {
+		err = a.o.SignIn.Revoke(ctx, self.NodeID, self.KeyID, key)
+	}
+	if refused(err) {
+		return nil // it is void already
+	}
+	return err
+}
+
+// refused tells that the marketplace itself does not take a key any more.
+func refused(err error) bool {
+	refusal, ok := errors.AsType[*signin.Refusal](err)
+	return ok && refusal.Status == http.StatusUnauthorized
+}
+
+// RotateKey exchanges the host key for a new one. The old one stays good until the new one is used, so a
+// crash on the way does no harm. A key from a place that is not this agent's is not exchanged.
+func (a *Account) RotateKey(ctx context.Context) error {
+	giveBack, err := a.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer giveBack()
+	if a.o.SignIn == nil {
+		return noMarketplace()
+	}
+	key, source, err := a.look(ctx)
+	if err != nil {
+		return err
+	}
+	known := a.known()
+	if source != known.Source {
+		return &Failure{Code: conflict, Message: fmt.Sprintf("The host key (%s) is not one that this agent has kept, so it is not exchanged; put a new one there.", source)}
+	}
+	self, err := a.o.SignIn.Self(ctx, key)
+	if refusal, ok := errors.AsType[*signin.Refusal](err); ok && refusal.Code == expired && known.NodeID != "" {
+		self, err = signin.Self{NodeID: known.NodeID, Owner: known.Owner}, nil
+	}
+	if err != nil {
+		return err
+	}
+	// The old key goes void even if the new one cannot be kept: that is tried with the old one first.
+	if source, err = a.o.Keys.Keep(ctx, key); err != nil {
+		return broken("A new host key could not be kept", err)
+	}
+	if err := a.note(func(r *record) { r.Source = source }); err != nil {
+		return err
+	}
+	fresh, err := a.o.SignIn.Rotate(ctx, self.NodeID, key)
+	if err != nil {
+		return err
+	}
+	if fresh.Owner == "" {
+		fresh.Owner = self.Owner
+	}
+	keeping, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepBound)
+	defer cancel()
+	if err := a.keep(keeping, fresh); err != nil {
+		return err
+	}
+	a.o.Log.Info("the host key was exchanged for a new one", "key", fresh.KeyID)
+	return nil
+}
+
+// KeyJudged tells what the backend makes of the key: "" that it takes it, else the code of its refusal. It
+// returns at once; a key that has expired is exchanged in Run, if the marketplace still does that.
+func (a *Account) KeyJudged(code string) {
+	a.mu.Lock()
+	a.verdict = code
+	a.mu.Unlock()
+	select {
+	case a.judged <- struct{}{}:
+	default:
+	}
+}
+
+// keepFresh exchanges the key before its time is over, or when the backend says that it is.
+func (a *Account) keepFresh(ctx context.Context) {
+	check := time.NewTimer(0)
+	defer check.Stop()
+	for {
+		due := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.judged:
+			due = a.hear() == expired
+		case <-check.C:
+			check.Reset(freshCheck)
+			due = a.expiring(time.Now())
+		}
+		if !due {
+			continue
+		}
+		if err := a.RotateKey(ctx); err != nil && ctx.Err() == nil {
+			a.o.Log.Warn("the host key expires and could not be exchanged", "problem", err)
+		}
+	}
+}
+
+// hear writes the latest verdict down.
+func (a *Account) hear() (verdict string) {
+	a.mu.Lock()
+	verdict = a.verdict
+	known := a.record.Rejected == verdict
+	a.mu.Unlock()
+	if known {
+		return verdict
+	}
+	if err := a.note(func(r *record) { r.Rejected = verdict }); err != nil {
+		a.o.Log.Warn("what the backend makes of the host key is not written down", "error", err)
+	}
+	return verdict
+}
+
+// expiring tells that the key's time is nearly over, and that it is one that can be exchanged.
+func (a *Account) expiring(now time.Time) bool {
+	r := a.known()
+	return !r.ExpiresAt.IsZero() && r.ExpiresAt.Sub(now) < freshBefore && (r.Rejected == "" || r.Rejected == expired)
+}
