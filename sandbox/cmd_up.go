@@ -27,6 +27,9 @@ func newUp(at *place) *cobra.Command {
 			if verbose {
 				options.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 				options.RelayLog = os.Stderr
+				slog.SetDefault(options.Log)
+			} else {
+				slog.SetDefault(slog.New(slog.DiscardHandler)) // where the identity provider's library logs
 			}
 			return up(cmd.Context(), at, options)
 		},
@@ -34,6 +37,8 @@ func newUp(at *place) *cobra.Command {
 	cmd.Flags().StringVar(&options.DockerHost, "docker-host", "", "engine that the agent is told to use, such as unix:///run/user/1000/docker.sock")
 	cmd.Flags().IntVar(&options.HeartbeatIntervalS, "heartbeat", 5, "seconds between heartbeats, 1 to 60")
 	cmd.Flags().BoolVar(&options.SeedOnly, "seed-only", false, "be a backend that knows heartbeat, start_instance, stop_instance and drain_node alone")
+	cmd.Flags().BoolVar(&options.SignedOut, "signed-out", false, "give the agent no host key: it has to sign in or enrol")
+	cmd.Flags().BoolVar(&options.Device, "device", true, "let agents sign in by a code on another device")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what backend and relay do")
 	return cmd
 }
@@ -50,9 +55,11 @@ func up(ctx context.Context, at *place, options market.Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	fmt.Printf(`The marketplace is open: backend %s, relay %s, registry %s.
+Sign in at %s as %s with the password %s (the browser warns of the sandbox's own certificate).
+See the hosts at %s
 In another terminal, start an agent:  %s start --headless --config '%s'
 In a third one, rent from it:         %s
 Ctrl-C closes the marketplace.
-`, m.Backend.URL(), m.Relay.Addr(), m.Registry.Addr(), at.agent(), m.Config(), at.command("rent"))
+`, m.Backend.URL(), m.Relay.Addr(), m.Registry.Addr(), m.Identity.Issuer(), m.Owner.Email, m.Owner.Password.Reveal(), m.Backend.Dashboard(), at.agent(), m.Config(), at.command("rent"))
 	return admin.Serve(ctx, m, listener)
 }

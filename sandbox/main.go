@@ -53,6 +53,7 @@ func newRoot(program string) *cobra.Command {
 		newSpeedTest(at),
 		newCut(at),
 		newExpire(at),
+		newEnrol(at),
 	)
 	return root
 }

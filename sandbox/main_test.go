@@ -34,7 +34,7 @@ func runIn(t *testing.T, dir string, args ...string) (string, error) {
 }
 
 func TestCommandsNeedASandbox(t *testing.T) {
-	for _, line := range []string{"rent", "stop r-1", "rentals", "logs r-1", "nodes", "earnings", "drain", "resume", "notice Hello there", "speedtest", "cut", "expire", "expire --undo"} {
+	for _, line := range []string{"rent", "stop r-1", "rentals", "logs r-1", "nodes", "earnings", "drain", "resume", "notice Hello there", "speedtest", "cut", "expire", "expire --undo", "enrol"} {
 		if _, err := run(t, strings.Fields(line)...); err == nil || !strings.Contains(err.Error(), "`build/sandbox up --dir") {
 			t.Errorf("%s: error = %v, want the next step", line, err)
 		}

@@ -79,6 +79,7 @@ func TestDrivingAMarketplace(t *testing.T) {
 	sandbox("cut --code 1012", "connect again")
 	sandbox("expire", "build/sandbox expire --undo")
 	sandbox("expire --undo", "good again")
+	sandbox("enrol --uses 2", "dce_")
 }
 
 // startUp runs `sandbox up` until the test ends.

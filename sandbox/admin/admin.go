@@ -43,6 +43,11 @@ type Earnings struct {
 	protocol.Earnings
 }
 
+// EnrolmentToken is a token as it goes over the socket, which is its owner's alone.
+type EnrolmentToken struct {
+	Token string `json:"token"`
+}
+
 func viewNode(n backend.Node) Node {
 	view := Node{ID: n.ID, Connected: n.Connected, Registered: n.Registered, Heartbeats: len(n.Heartbeats)}
 	if len(n.Heartbeats) > 0 {

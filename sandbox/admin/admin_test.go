@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
 	"github.com/distributedcompute/host-agent/sandbox/admin"
@@ -64,6 +65,8 @@ func TestWithoutAHost(t *testing.T) {
 	_, noRental := client.Rental(ctx, "r-1")
 	_, noLogs := client.Logs(ctx, "r-1", 10)
 	_, noSpeed := client.SpeedTest(ctx)
+	_, noUses := client.EnrolmentToken(ctx, 0, time.Hour)
+	_, noTime := client.EnrolmentToken(ctx, 1, -time.Hour)
 	for _, tt := range []struct {
 		name string
 		err  error
@@ -84,12 +87,22 @@ func TestWithoutAHost(t *testing.T) {
 		{"cut with a wrong code", client.Cut(ctx, 7), "takes a WebSocket close code"},
 		{"expire", client.Expire(ctx), ""},
 		{"restore", client.Restore(ctx), ""},
+		{"token for nobody", noUses, "takes a number from 1"},
+		{"token for no time", noTime, "takes a time"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.want == "" && tt.err != nil || tt.want != "" && (tt.err == nil || !strings.Contains(tt.err.Error(), tt.want)) {
 				t.Errorf("got %v, want %q", tt.err, tt.want)
 			}
 		})
+	}
+}
+
+func TestEnrolmentToken(t *testing.T) {
+	client, _, _ := serve(t)
+	token, err := client.EnrolmentToken(t.Context(), 2, time.Hour)
+	if err != nil || !strings.HasPrefix(token.Reveal(), "dce_") {
+		t.Errorf("got a token of %d characters, %v", len(token.Reveal()), err)
 	}
 }
 

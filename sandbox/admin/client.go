@@ -12,8 +12,10 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
+	"github.com/distributedcompute/host-agent/core/secret"
 	"github.com/distributedcompute/host-agent/sandbox/market"
 )
 
@@ -106,7 +108,7 @@ func (c *Client) Cut(ctx context.Context, code int) error {
 	return err
 }
 
-// Expire makes the host key of the marketplace's agent.yaml unknown.
+// Expire makes every host key unknown.
 func (c *Client) Expire(ctx context.Context) error {
 	_, err := call[struct{}](ctx, c, http.MethodPost, "/expire")
 	return err
@@ -116,6 +118,13 @@ func (c *Client) Expire(ctx context.Context) error {
 func (c *Client) Restore(ctx context.Context) error {
 	_, err := call[struct{}](ctx, c, http.MethodPost, "/restore")
 	return err
+}
+
+// EnrolmentToken makes a token by which as many hosts as uses enrol, within that time.
+func (c *Client) EnrolmentToken(ctx context.Context, uses int, within time.Duration) (secret.String, error) {
+	query := url.Values{"uses": {strconv.Itoa(uses)}, "within": {within.String()}}
+	made, err := call[EnrolmentToken](ctx, c, http.MethodPost, "/enrolment-tokens?"+query.Encode())
+	return secret.New(made.Token), err
 }
 
 func call[T any](ctx context.Context, c *Client, method, path string) (value T, err error) {

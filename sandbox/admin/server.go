@@ -73,6 +73,7 @@ func handler(m *market.Market) http.Handler {
 	mux.HandleFunc("POST /cut", result(s.cut))
 	mux.HandleFunc("POST /expire", result(s.expire))
 	mux.HandleFunc("POST /restore", result(s.restore))
+	mux.HandleFunc("POST /enrolment-tokens", result(s.enrol))
 	return mux
 }
 
@@ -262,11 +263,23 @@ func (s server) cut(r *http.Request) (struct{}, error) {
 }
 
 func (s server) expire(*http.Request) (struct{}, error) {
-	s.market.Backend.Expire(s.market.Key)
+	s.market.Backend.ExpireAll()
 	return struct{}{}, nil
 }
 
 func (s server) restore(*http.Request) (struct{}, error) {
-	s.market.Backend.Restore(s.market.Key)
+	s.market.Backend.RestoreAll()
 	return struct{}{}, nil
+}
+
+func (s server) enrol(r *http.Request) (EnrolmentToken, error) {
+	uses, err := strconv.Atoi(r.FormValue("uses"))
+	if err != nil || uses < 1 || uses > 1000 {
+		return EnrolmentToken{}, fmt.Errorf("uses %q: takes a number from 1 to 1000", r.FormValue("uses"))
+	}
+	within, err := time.ParseDuration(r.FormValue("within"))
+	if err != nil || within <= 0 {
+		return EnrolmentToken{}, fmt.Errorf("within %q: takes a time such as 1h", r.FormValue("within"))
+	}
+	return EnrolmentToken{s.market.Backend.IssueEnrolmentToken(uses, within).Reveal()}, nil
 }

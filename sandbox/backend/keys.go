@@ -80,6 +80,23 @@ func (b *Backend) Restore(key secret.String) {
 	b.setUnknown(key, false)
 }
 
+// ExpireAll makes every host key unknown, as Expire does with one.
+func (b *Backend) ExpireAll() { b.setAllUnknown(true) }
+
+// RestoreAll undoes ExpireAll and every Expire.
+func (b *Backend) RestoreAll() { b.setAllUnknown(false) }
+
+func (b *Backend) setAllUnknown(unknown bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, key := range b.keys {
+		key.unknown = unknown
+	}
+	for _, n := range b.nodes {
+		b.settle(n)
+	}
+}
+
 func (b *Backend) setUnknown(text secret.String, unknown bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -26,8 +26,10 @@ func (m *Market) Config() string { return filepath.Join(m.Dir, configFile) }
 func (m *Market) writeFiles(o Options, authority *ca.CA) error {
 	files := []struct{ name, content string }{
 		{caFile, string(authority.PEM())},
-		{keyFile, m.Key.Reveal() + "\n"},
 		{configFile, m.agentYAML(o)},
+	}
+	if !m.Key.Empty() {
+		files = append(files, struct{ name, content string }{keyFile, m.Key.Reveal() + "\n"})
 	}
 	if o.SeedOnly {
 		files = append(files, struct{ name, content string }{tokenFile, m.Relay.Token().Reveal() + "\n"})
@@ -53,7 +55,13 @@ func (m *Market) agentYAML(o Options) string {
 	line("backend:")
 	line("  url: %s", m.Backend.URL())
 	line("  ca_file: %s", caFile)
-	line("api_key_file: %s", keyFile)
+	line("sign_in:")
+	line("  issuer: %s", m.Identity.Issuer())
+	line("  client_id: %s", m.Identity.ClientID())
+	line("dashboard: %s", m.Backend.Dashboard())
+	if !m.Key.Empty() {
+		line("api_key_file: %s", keyFile)
+	}
 	line("state_dir: %s", stateDir)
 	line("offer:")
 	line("  disk: 20g # as far as it is there: without a figure the agent keeps 20 GiB free, and a small machine would offer none")

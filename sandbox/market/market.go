@@ -1,6 +1,6 @@
-// Package market is a whole sandbox marketplace on this machine: certificate authority, backend,
-// tunnel relay, image registry with the workload image, and speed-test server, with the files an
-// agent needs to join it. The demo, the command line and end-to-end tests all stand on it.
+// Package market is a whole sandbox marketplace on this machine: certificate authority, identity
+// provider, backend, tunnel relay, image registry with the workload image, and speed-test server, with
+// the files an agent needs to join it. The demo, the command line and end-to-end tests all stand on it.
 package market
 
 import (
@@ -19,6 +19,7 @@ import (
 	"github.com/distributedcompute/host-agent/core/secret"
 	"github.com/distributedcompute/host-agent/sandbox/backend"
 	"github.com/distributedcompute/host-agent/sandbox/ca"
+	"github.com/distributedcompute/host-agent/sandbox/identity"
 	"github.com/distributedcompute/host-agent/sandbox/registry"
 	"github.com/distributedcompute/host-agent/sandbox/relay"
 	"github.com/distributedcompute/host-agent/sandbox/speedtest"
@@ -35,6 +36,12 @@ type Options struct {
 	// SeedOnly makes a backend that knows the first messages alone; the agent is then told the
 	// relay's terms by its configuration.
 	SeedOnly bool
+	// SignedOut leaves the host key out of agent.yaml: its agent has to sign in or enrol.
+	SignedOut bool
+	// Password is that of the owner's account; empty: it is drawn.
+	Password secret.String
+	// Device lets agents sign in by a code too.
+	Device   bool
 	Workload []byte       // program of the workload image; nil: it is compiled
 	Frps     string       // program of the relay; "": see relay.Program
 	Log      *slog.Logger // nil: nothing is logged
@@ -44,13 +51,15 @@ type Options struct {
 // Market is a marketplace that is open. Its parts may be used directly.
 type Market struct {
 	Dir       string
+	Identity  *identity.Provider
+	Owner     identity.User // whose the hosts are, and who can sign in
 	Backend   *backend.Backend
 	Relay     *relay.Relay
 	Registry  *registry.Registry
 	SpeedTest *speedtest.Server
 	Image     string        // reference of the workload image
 	ImageSize int64         // of its layers as they are pulled, in bytes
-	Key       secret.String // of the host that agent.yaml is for
+	Key       secret.String // of the host that agent.yaml is for; empty where it has to sign in
 }
 
 // Open starts every part and writes the agent's files. ctx bounds the start alone.
@@ -82,7 +91,9 @@ func Open(ctx context.Context, o Options) (_ *Market, err error) {
 	if err := errors.Join(err, stockErr); err != nil {
 		return nil, err
 	}
-	m.Key = m.Backend.IssueKey()
+	if !o.SignedOut {
+		m.Key = m.Backend.IssueKey()
+	}
 	return m, m.writeFiles(o, authority)
 }
 
@@ -133,8 +144,20 @@ func (m *Market) openDoors(ctx context.Context, o Options, authority *ca.CA) (er
 	if m.SpeedTest, err = speedtest.Start(ctx); err != nil {
 		return err
 	}
+	m.Identity, err = identity.Start(ctx, identity.Options{
+		CA:     authority,
+		Users:  []identity.User{{Email: identity.DefaultEmail, Name: "Sandbox Owner", Password: o.Password}},
+		Device: o.Device,
+		Log:    o.Log,
+	})
+	if err != nil {
+		return err
+	}
+	m.Owner = m.Identity.Users()[0]
 	m.Backend, err = backend.Start(ctx, backend.Options{
 		CA:                 authority,
+		Identity:           m.Identity,
+		Owner:              backend.Owner{ID: m.Owner.ID, Email: m.Owner.Email},
 		Relay:              m.terms(),
 		PricePerHour:       "0.10",
 		HeartbeatIntervalS: o.HeartbeatIntervalS,
@@ -160,6 +183,9 @@ func (m *Market) Close() error {
 	var failures []error
 	if m.Backend != nil {
 		failures = append(failures, m.Backend.Close())
+	}
+	if m.Identity != nil {
+		failures = append(failures, m.Identity.Close())
 	}
 	if m.Relay != nil {
 		m.Relay.Stop()

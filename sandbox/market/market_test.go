@@ -1,9 +1,14 @@
 package market_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -11,6 +16,9 @@ import (
 
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
 	"github.com/distributedcompute/host-agent/core/config"
+	"github.com/distributedcompute/host-agent/core/secret"
+	"github.com/distributedcompute/host-agent/core/signin"
+	"github.com/distributedcompute/host-agent/sandbox/identity"
 	"github.com/distributedcompute/host-agent/sandbox/market"
 )
 
@@ -44,6 +52,9 @@ func TestAgentFiles(t *testing.T) {
 	if c.Backend.URL != m.Backend.URL() || !c.AllowLoopbackRegistry || c.SpeedTest.Server != m.SpeedTest.URL() {
 		t.Errorf("configuration = %+v", c)
 	}
+	if c.SignIn.Issuer != m.Identity.Issuer() || c.SignIn.ClientID != m.Identity.ClientID() || c.Dashboard != m.Backend.Dashboard() {
+		t.Errorf("sign-in %+v, dashboard %q", c.SignIn, c.Dashboard)
+	}
 	if c.DockerHost != "unix:///run/else/docker.sock" || c.Relay.Address != "" {
 		t.Errorf("docker %q, relay %q: the relay's terms come from the backend", c.DockerHost, c.Relay.Address)
 	}
@@ -71,6 +82,58 @@ func TestAgentFiles(t *testing.T) {
 		if info.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s is open to others: %v", file, info.Mode())
 		}
+	}
+}
+
+// An agent that has no key gets one with what its files say, and is its owner's.
+func TestSigningIn(t *testing.T) {
+	password := secret.New("a password that was chosen")
+	m := open(t, market.Options{SignedOut: true, Device: true, Password: password})
+	c := load(t, m)
+	if c.APIKeyFile != "" || !m.Key.Empty() {
+		t.Error("a signed-out agent has a key")
+	}
+	if _, err := os.Stat(filepath.Join(m.Dir, "host.key")); !os.IsNotExist(err) {
+		t.Errorf("its file: %v", err)
+	}
+	authority, err := os.ReadFile(c.Backend.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := signin.New(signin.Options{Issuer: c.SignIn.Issuer, ClientID: c.SignIn.ClientID, API: c.API(), CAPEM: authority})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := m.Owner
+	owner.Password = password
+	var visiting sync.WaitGroup
+	defer visiting.Wait()
+	got, err := client.Browser(t.Context(), signin.Host{InstallID: "install", OS: "linux", Arch: "amd64", AgentVersion: "1.0.0"}, func(p signin.Prompt) {
+		visiting.Go(func() {
+			if _, err := m.Identity.Visit(t.Context(), p.URL, owner, true); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	if err != nil || got.Owner != identity.DefaultEmail || got.NodeID == "" {
+		t.Fatalf("signing in gave %+v, %v", got, err)
+	}
+	again, err := client.Enrol(t.Context(), signin.Host{InstallID: "install", OS: "linux", Arch: "amd64", AgentVersion: "1.0.0"}, m.Backend.IssueEnrolmentToken(1, 0))
+	if err != nil || again.NodeID != got.NodeID {
+		t.Errorf("an enrolment token is for another owner: %+v, %v", again, err)
+	}
+
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(authority)
+	browser := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true}}
+	page, err := browser.Get(c.Dashboard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer page.Body.Close()
+	text, err := io.ReadAll(page.Body)
+	if err != nil || !strings.Contains(string(text), got.NodeID) || !strings.Contains(string(text), identity.DefaultEmail) {
+		t.Errorf("the dashboard is %s, %v", text, err)
 	}
 }
 
