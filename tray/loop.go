@@ -17,7 +17,7 @@ const (
 	// watchAgain is how long after the agent has gone it is looked for again.
 	watchAgain = 2 * time.Second
 	// panelBound is how long a panel may take to come up after log-in before its absence is told.
-	panelBound = 15 * time.Second
+	panelBound = 10 * time.Second
 )
 
 // surface is the screen: an icon with a menu. Its calls come from one goroutine.
