@@ -205,7 +205,7 @@ func TestPages(t *testing.T) {
 		{"consent before signing in", "/consent", url.Values{"request": {id}, "decision": {"allow"}}, 403, "Sign in first"},
 		{"callback before consent", "/oauth/authorize/callback?id=" + id, nil, 302, "interaction_required"},
 		{"signing in", "/sign-in", password, 303, "/consent"},
-		{"consent page", "/consent?request=" + id, nil, 200, "add that machine to your hosts"},
+		{"consent page", "/consent?request=" + id, nil, 200, "add this machine to your hosts"},
 		{"neither", "/consent", url.Values{"request": {id}, "decision": {"maybe"}}, 400, "Allow or Deny"},
 		{"another's request", "/consent", url.Values{"request": {"guess"}, "decision": {"allow"}}, 404, "Start it again"},
 		{"consent", "/consent", url.Values{"request": {id}, "decision": {"allow"}}, 303, "/oauth/authorize/callback"},
