@@ -51,7 +51,7 @@ func startWithPeople(t *testing.T, options backend.Options) withPeople {
 	if err != nil {
 		t.Fatal(err)
 	}
-	people, err := identity.Start(t.Context(), identity.Options{CA: authority, Users: []identity.User{{Email: "ada@example.com"}, {Email: "bob@example.com"}}})
+	people, err := identity.Start(t.Context(), identity.Options{CA: authority, Device: true, Users: []identity.User{{Email: "ada@example.com"}, {Email: "bob@example.com"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -500,6 +500,31 @@ func TestAgentsClient(t *testing.T) {
 	}
 	if got, err := client.Enrol(within(t), host, secret.New("dce_"+rand.Text())); err == nil {
 		t.Errorf("with a made up one: %+v", got)
+	}
+}
+
+// By a code it takes the agent's client 5 s, which is the provider's pace.
+func TestAgentsClientByCode(t *testing.T) {
+	w := startWithPeople(t, backend.Options{})
+	for _, allow := range []bool{true, false} {
+		t.Run(fmt.Sprintf("allowed %t", allow), func(t *testing.T) {
+			t.Parallel()
+			client, err := signin.New(signin.Options{Issuer: w.people.Issuer(), ClientID: w.people.ClientID(), API: w.api(), CAPEM: w.authority.PEM()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			host := signin.Host{InstallID: fmt.Sprintf("install-%t", allow), OS: "linux", Arch: "amd64", AgentVersion: "1.0.0"}
+			got, err := client.Device(within(t), host, func(p signin.Prompt) {
+				go func() {
+					if page, err := w.people.Visit(context.WithoutCancel(t.Context()), p.URL, w.people.Users()[1], allow); err != nil || !strings.Contains(page, "close this tab") {
+						t.Errorf("the person ends at %s, %v", page, err)
+					}
+				}()
+			})
+			if allow && (err != nil || got.Owner != "bob@example.com") || !allow && (err == nil || !strings.Contains(err.Error(), "declined")) {
+				t.Errorf("got %+v, %v", got, err)
+			}
+		})
 	}
 }
 
