@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -40,7 +41,7 @@ func (c *Client) Browser(ctx context.Context, h Host, show func(Prompt)) (Creden
 		return Credential{}, err
 	}
 	r := &returning{
-		provider: p, issuer: c.issuer, hostname: h.Hostname,
+		provider: p, issuer: c.issuer, hostname: h.Hostname, log: c.log,
 		host: listener.Addr().String(), state: random(), ticket: random(),
 		came: make(chan answer, 1), finished: make(chan struct{}), seen: make(chan struct{}),
 	}
@@ -63,7 +64,7 @@ func (c *Client) Browser(ctx context.Context, h Host, show func(Prompt)) (Creden
 	case <-ctx.Done():
 		return Credential{}, say(ctx.Err(), "The sign-in was cancelled.")
 	case <-late.C:
-		return Credential{}, say(context.DeadlineExceeded, "Nobody finished signing in within %s; start again. If the browser showed an error page, the marketplace does not know this sign-in's redirect address (http://127.0.0.1%s on any port): tell the marketplace.", c.times.person, callbackPath)
+		return Credential{}, say(context.DeadlineExceeded, "Nobody finished signing in within %.0f minutes; start again. If the browser showed an error page, the marketplace does not know this sign-in's redirect address (http://127.0.0.1%s on any port): tell the marketplace.", c.times.person.Minutes(), callbackPath)
 	case a := <-r.came:
 		finishing, done := context.WithTimeout(ctx, c.times.finish)
 		defer done()
@@ -130,6 +131,7 @@ type answer struct {
 type returning struct {
 	provider         *provider
 	issuer, hostname string
+	log              *slog.Logger
 	host             string // this place's address, as a browser names it
 	state, ticket    string
 
@@ -164,6 +166,7 @@ func (r *returning) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 func (r *returning) callback(w http.ResponseWriter, req *http.Request) {
 	a, err := r.read(req.URL.RawQuery)
 	if err != nil {
+		r.log.Debug("taking no notice of a request to the sign-in's port", "because", err)
 		render(w, http.StatusBadRequest, page{Title: "This is not the answer to a sign-in", Text: "Nothing was changed: " + err.Error() + ". If you are signing in, go on in the tab where you began."})
 		return
 	}

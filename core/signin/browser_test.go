@@ -123,7 +123,7 @@ func TestDiscoveryRefused(t *testing.T) {
 		"without end":         {script{discover: says(200, "application/json", strings.Repeat(" ", maxAnswer+1))}, "more than 1 MiB"},
 		"silent":              {script{discover: hangs}, "did not answer in time"},
 		"gone":                {script{discover: hangsUp}, "cannot be reached"},
-		"pointing elsewhere":  {script{discover: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL+r.URL.Path, 302) }}, "302"},
+		"pointing elsewhere":  {script{discover: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusFound) }}, "302"},
 		"authorize over http": {script{discovery: set("authorization_endpoint", "http://login.example/authorize")}, "authorization_endpoint http://login.example/authorize: not an https:// address"},
 		"authorize by script": {script{discovery: set("authorization_endpoint", "javascript:alert(1)")}, "authorization_endpoint"},
 		"authorize with user": {script{discovery: set("authorization_endpoint", "https://a:b@login.example/")}, "not a plain web address"},
@@ -189,7 +189,7 @@ func TestBrowserRefused(t *testing.T) {
 
 		"token: bad grant":      {script{exchange: says(400, "application/json", `{"error":"invalid_grant","error_description":"used"}`)}, "(invalid_grant: used)"},
 		"token: in trouble":     {script{exchange: says(502, "text/html", "<h1>canary-page</h1>")}, "HTTP 502"},
-		"token: elsewhere":      {script{exchange: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/token", 307) }}, "HTTP 307"},
+		"token: elsewhere":      {script{exchange: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/token", http.StatusTemporaryRedirect) }}, "HTTP 307"},
 		"token: without end":    {script{exchange: says(200, "application/json", `{"x":"`+strings.Repeat("a", maxAnswer))}, "more than 1 MiB"},
 		"token: not JSON":       {script{exchange: says(200, "application/json", `{"access_token`)}, "cannot be read"},
 		"token: silent":         {script{exchange: hangs}, "did not answer in time"},
@@ -217,7 +217,7 @@ func TestBrowserRefused(t *testing.T) {
 		"ID: another's token":  {claim("at_hash", "AAAAAAAAAAAAAAAAAAAAAA"), "does not hold"},
 		"ID: odd e-mail":       {claim("email", 7), "does not hold"},
 		"keys: in trouble":     {script{keys: says(500, "text/plain", "down")}, "does not show its keys"},
-		"keys: elsewhere":      {script{keys: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/keys2", 302) }}, "does not show its keys"},
+		"keys: elsewhere":      {script{keys: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/keys2", http.StatusFound) }}, "does not show its keys"},
 		"keys: without end":    {script{keys: says(200, "application/json", strings.Repeat(" ", maxAnswer+1))}, "does not show its keys"},
 		"keys: someone else's": {script{keys: says(200, "application/json", `{"keys":[]}`)}, "failed to verify"},
 
@@ -545,4 +545,24 @@ func TestHugeHeader(t *testing.T) {
 	if r.err != nil {
 		t.Error(r.err)
 	}
+}
+
+// FuzzCallback: whatever comes to the sign-in's port, only what holds the state is the provider's
+// answer, and it is either a code or a reason.
+func FuzzCallback(f *testing.F) {
+	const state = "3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	for _, query := range []string{"", "code=a&state=" + state, "error=access_denied&error_description=no&state=" + state, "code=a&state=" + state + "&iss=https://login.example", "state=" + state + "&state=", "code=%zz"} {
+		f.Add(query)
+	}
+	r := &returning{provider: &provider{}, issuer: "https://login.example", state: state}
+	f.Fuzz(func(t *testing.T, query string) {
+		a, err := r.read(query)
+		if err != nil {
+			return
+		}
+		q, _ := url.ParseQuery(query)
+		if q.Get("state") != state || len(q["state"]) != 1 || (a.code == "") == (a.refusal == "") || q.Has("iss") && q.Get("iss") != r.issuer {
+			t.Errorf("%q is taken for an answer: %+v", query, a)
+		}
+	})
 }

@@ -96,6 +96,19 @@ func TestEnrol(t *testing.T) {
 	}
 }
 
+func TestCancelEnrol(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	m := open(t, script{hosts: func(w http.ResponseWriter, r *http.Request) {
+		time.AfterFunc(50*time.Millisecond, cancel)
+		refuses(503, "maintenance", "Back soon.")(w, r)
+	}})
+	c := m.client(t, nil)
+	c.times.retry = 10 * time.Second
+	if _, err := c.Enrol(ctx, someHost(), secret.New(enrolToken)); !errors.Is(err, context.Canceled) || len(m.called()) != 1 {
+		t.Errorf("got %v after %d calls", err, len(m.called()))
+	}
+}
+
 // TestATokenGoesNowhereElse: no redirect carries it along.
 func TestATokenGoesNowhereElse(t *testing.T) {
 	var asked atomic.Bool
