@@ -94,7 +94,7 @@ func (t *tray) signOut(ctx context.Context) error {
 		note.Body = sentence("the host key is gone from this machine, but the marketplace has not confirmed that it is void: " + out.Why)
 	}
 	if out.Source != "" {
-		note.Body += " A copy is left, which is yours to remove: " + sentence(out.Source)
+		note.Body += " A copy is left, which is yours to remove: " + out.Source + "."
 	}
 	return t.desk.Notify(ctx, note)
 }

@@ -100,7 +100,7 @@ func problems(v view) []entry {
 		all.below = append(all.below, choice(key, clip(p.Message, titleLength), copyText, p.Message))
 		switch {
 		case p.Code == "sign_in_needed" && v.status.Account.CanSignIn:
-			all.below = append(all.below, choice(key+" fix", "→ Sign in again…", signIn, ""))
+			all.below = append(all.below, choice(key+" fix", "→ Sign in…", signIn, ""))
 		case p.Code == "backend_unreachable" || p.Code == "key_used_twice":
 			all.below = append(all.below, choice(key+" fix", "→ Try again now", retry, ""))
 		case p.Fix != "":

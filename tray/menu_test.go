@@ -105,7 +105,7 @@ func situations() map[string]view {
 			s.Backend = protocol.LinkHealth{NeedsSignIn: true, Problem: "The backend no longer accepts this host's key."}
 			s.Problems = []agent.Problem{{Code: "sign_in_needed", Message: "The backend no longer accepts this host's key.", Fix: "Get a new host key."}}
 		})),
-		"no account": shown(with(online(), func(s *agent.Status) { s.Account, s.Backend = account.Info{}, protocol.LinkHealth{} })),
+		"no account": shown(with(online(), func(s *agent.Status) { s.Account, s.Backend = account.Info{}, protocol.LinkHealth{NeedsSignIn: true} })),
 		"key by hand": shown(with(online(), func(s *agent.Status) {
 			s.Account = account.Info{SignedIn: true, KeySource: "environment (HOST_API_KEY)"}
 		})),

@@ -101,11 +101,12 @@ func ended(r rental.Status, currency string) string {
 func signInNews(before *agent.Status, after agent.Status) []Note {
 	a := after.Account
 	switch {
-	case after.Backend.NeedsSignIn && (before == nil || !before.Backend.NeedsSignIn):
-		return []Note{{
-			Key: "sign-in", Title: "Sign-in needed", Urgent: true,
-			Body: "The marketplace no longer takes this host's key. No new rentals come until you sign in again from the menu of this icon.",
-		}}
+	case keyRefused(after) && (before == nil || !keyRefused(*before)):
+		how := "you sign in again from the menu of this icon."
+		if !a.CanSignIn {
+			how = "there is a new key: see Problems in the menu of this icon."
+		}
+		return []Note{{Key: "sign-in", Title: "Sign-in needed", Urgent: true, Body: "The marketplace no longer takes this host's key. No new rentals come until " + how}}
 	case before == nil:
 		return nil
 	case a.Problem != "" && before.Account.Problem != a.Problem:
@@ -124,12 +125,14 @@ const notSignedIn = "not_signed_in"
 
 // concerns are what a person may have to see to.
 func concerns(s agent.Status) []agent.Problem {
-	if s.Account.CanSignIn && !s.Account.SignedIn && s.Account.SigningIn == nil {
-		return append(slices.Clone(s.Problems), agent.Problem{
-			Code: notSignedIn, Message: "This machine is not signed in to the marketplace.", Fix: "Sign in from the menu of this icon to rent it out.",
-		})
+	if s.Account.SignedIn || s.Account.SigningIn != nil || !signInNeeded(s) {
+		return s.Problems
 	}
-	return s.Problems
+	fix := "Sign in from the menu of this icon to rent it out."
+	if !s.Account.CanSignIn {
+		fix = "Store a host key: see Problems in the menu of this icon."
+	}
+	return append(slices.Clone(s.Problems), agent.Problem{Code: notSignedIn, Message: "This machine is not signed in to the marketplace.", Fix: fix})
 }
 
 // blip is how long a problem must last to be told: many go away by themselves.

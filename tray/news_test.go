@@ -111,6 +111,11 @@ func TestNews(t *testing.T) {
 			nil, refused,
 			[]Note{{Key: "sign-in", Title: "Sign-in needed", Body: "The marketplace no longer takes this host's key. No new rentals come until you sign in again from the menu of this icon.", Urgent: true}},
 		},
+		"key by hand refused": {
+			nil, with(refused, func(s *agent.Status) { s.Account.CanSignIn = false }),
+			[]Note{{Key: "sign-in", Title: "Sign-in needed", Body: "The marketplace no longer takes this host's key. No new rentals come until there is a new key: see Problems in the menu of this icon.", Urgent: true}},
+		},
+		"signed out":        {new(online()), with(signed(account.Info{CanSignIn: true}), func(s *agent.Status) { s.Backend.NeedsSignIn = true }), nil},
 		"key still refused": {&refused, refused, nil},
 	}
 	for name, test := range tests {

@@ -52,6 +52,9 @@ func signInNeeded(s agent.Status) bool {
 	return s.Backend.NeedsSignIn || s.Account.CanSignIn && !s.Account.SignedIn
 }
 
+// keyRefused reports whether there is a host key that is no good, rather than none.
+func keyRefused(s agent.Status) bool { return s.Backend.NeedsSignIn && s.Account.SignedIn }
+
 // standing is the state of the host in a picture and in words.
 func standing(v view) (assets.State, string) {
 	s := v.status
@@ -67,12 +70,12 @@ func standing(v view) (assets.State, string) {
 		return assets.Draining, leaving(v.quitting, rentals)
 	case s.Account.SigningIn != nil:
 		return assets.SignedOut, "Waiting for you to sign in"
-	case s.Backend.NeedsSignIn:
+	case keyRefused(s):
 		return assets.SignedOut, "Sign-in needed: the marketplace no longer takes this host's key"
+	case signInNeeded(s) && !s.Account.CanSignIn:
+		return assets.SignedOut, "No host key yet"
 	case signInNeeded(s):
 		return assets.SignedOut, "Not signed in"
-	case !s.Account.SignedIn && !s.Backend.Connected:
-		return assets.SignedOut, "No host key yet"
 	}
 	if problem, grave := gravest(s.Problems); grave {
 		return assets.Problem, clip(problem.Message, titleLength)

@@ -95,7 +95,7 @@ func (r *rig) start(setup childSetup, env ...string) {
 		r.t.Fatal(err)
 	}
 	child := exec.Command(self)
-	child.Env = append(os.Environ(), append(env, childEnv+"="+string(text), "GORACE=exitcode=0")...) // see races
+	child.Env = append(os.Environ(), append(env, childEnv+"="+string(text), "GORACE=exitcode=0 atexit_sleep_ms=50")...) // see races
 	child.Stderr = &r.stderr
 	in, err := child.StdinPipe()
 	if err != nil {
@@ -261,6 +261,35 @@ func options() Options {
 	return Options{Dashboard: "https://example.com/dashboard", LogFile: "/var/log/agent.log", Version: "1.4.0"}
 }
 
+func TestPanelComesLateAndAgain(t *testing.T) {
+	t.Parallel()
+	r := prepare(t)
+	panel, err := trayhost.OpenEmpty(r.bus.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(panel.Close)
+	r.Panel = panel
+	r.start(childSetup{Options: options()}, "DBUS_SESSION_BUS_ADDRESS="+r.bus.Address, "XDG_CURRENT_DESKTOP=ubuntu:GNOME")
+	r.picture(current())
+	note := r.heard("Notify")
+	if note.With[0] != "panel" || !strings.Contains(note.With[2], "gnome-shell-extension-appindicator") {
+		t.Errorf("told %q, want how to see the icon", note.With)
+	}
+	for range 2 {
+		if err := r.ShowIcons(); err != nil {
+			t.Fatal(err)
+		}
+		r.find()
+		r.sees("Online, ready for rentals", "Open dashboard")
+		r.click("Logs")
+		r.expect("OpenFile", "/var/log/agent.log")
+		if err := r.HideIcons(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestIconShowsEveryState(t *testing.T) {
 	t.Parallel()
 	r := startTray(t, childSetup{Options: options()})
@@ -411,7 +440,7 @@ func TestEveryEntryDoesItsDeed(t *testing.T) {
 
 	r.click("Signed in as ada@example.com", "Sign out")
 	r.expect("SignOut")
-	r.expect("Notify", "sign-in", "Signed out", "The host key is gone from this machine, but the marketplace has not confirmed that it is void: the marketplace cannot be reached. A copy is left, which is yours to remove: File /etc/key.")
+	r.expect("Notify", "sign-in", "Signed out", "The host key is gone from this machine, but the marketplace has not confirmed that it is void: the marketplace cannot be reached. A copy is left, which is yours to remove: file /etc/key.")
 
 	for label, how := range map[string]agent.How{
 		"Quit and leave 1 rental running (the next start adopts it)": agent.LeaveRentals,
@@ -568,35 +597,6 @@ func TestOnlyWhatChangedIsTold(t *testing.T) {
 			t.Errorf("%s: signals (-want +got):\n%s", step.name, diff)
 		}
 		before = after
-	}
-}
-
-func TestPanelComesLateAndAgain(t *testing.T) {
-	t.Parallel()
-	r := prepare(t)
-	panel, err := trayhost.OpenEmpty(r.bus.Address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(panel.Close)
-	r.Panel = panel
-	r.start(childSetup{Options: options()}, "DBUS_SESSION_BUS_ADDRESS="+r.bus.Address, "XDG_CURRENT_DESKTOP=ubuntu:GNOME")
-	r.picture(current())
-	note := r.heard("Notify")
-	if note.With[0] != "panel" || !strings.Contains(note.With[2], "gnome-shell-extension-appindicator") {
-		t.Errorf("told %q, want how to see the icon", note.With)
-	}
-	for range 2 {
-		if err := r.ShowIcons(); err != nil {
-			t.Fatal(err)
-		}
-		r.find()
-		r.sees("Online, ready for rentals", "Open dashboard")
-		r.click("Logs")
-		r.expect("OpenFile", "/var/log/agent.log")
-		if err := r.HideIcons(); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 
