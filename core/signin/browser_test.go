@@ -3,10 +3,12 @@ package signin
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	_ "crypto/sha512" // RS512
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
@@ -114,16 +116,18 @@ func TestDiscoveryRefused(t *testing.T) {
 		do   script
 		want string
 	}{
-		"another issuer":      {script{discovery: set("issuer", "https://evil.example")}, `says that it is "https://evil.example"`},
-		"a slash more":        {script{discovery: func(d map[string]any) { d["issuer"] = d["issuer"].(string) + "/" }}, "spelled the same"},
-		"no issuer":           {script{discovery: set("issuer", "")}, "spelled the same"},
-		"not found":           {script{discover: http.NotFound}, "does not answer as an OpenID provider (404"},
-		"a web page":          {script{discover: says(200, "text/html", "<h1>Hi</h1>")}, "does not answer as an OpenID provider"},
-		"in trouble":          {script{discover: says(503, "text/plain", "down")}, "503"},
-		"without end":         {script{discover: says(200, "application/json", strings.Repeat(" ", maxAnswer+1))}, "more than 1 MiB"},
-		"silent":              {script{discover: hangs}, "did not answer in time"},
-		"gone":                {script{discover: hangsUp}, "cannot be reached"},
-		"pointing elsewhere":  {script{discover: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusFound) }}, "302"},
+		"another issuer": {script{discovery: set("issuer", "https://evil.example")}, `says that it is "https://evil.example"`},
+		"a slash more":   {script{discovery: func(d map[string]any) { d["issuer"] = d["issuer"].(string) + "/" }}, "spelled the same"},
+		"no issuer":      {script{discovery: set("issuer", "")}, "spelled the same"},
+		"not found":      {script{discover: http.NotFound}, "does not answer as an OpenID provider (404"},
+		"a web page":     {script{discover: says(200, "text/html", "<h1>Hi</h1>")}, "does not answer as an OpenID provider"},
+		"in trouble":     {script{discover: says(503, "text/plain", "down")}, "503"},
+		"without end":    {script{discover: says(200, "application/json", strings.Repeat(" ", maxAnswer+1))}, "more than 1 MiB"},
+		"silent":         {script{discover: hangs}, "did not answer in time"},
+		"gone":           {script{discover: hangsUp}, "cannot be reached"},
+		"pointing elsewhere": {script{discover: func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusFound)
+		}}, "302"},
 		"authorize over http": {script{discovery: set("authorization_endpoint", "http://login.example/authorize")}, "authorization_endpoint http://login.example/authorize: not an https:// address"},
 		"authorize by script": {script{discovery: set("authorization_endpoint", "javascript:alert(1)")}, "authorization_endpoint"},
 		"authorize with user": {script{discovery: set("authorization_endpoint", "https://a:b@login.example/")}, "not a plain web address"},
@@ -187,9 +191,11 @@ func TestBrowserRefused(t *testing.T) {
 		"declined":            {back("error", "access_denied", "error_description", "<b>no</b>\nthanks"), "declined in the browser (access_denied: <b>no</b> thanks)"},
 		"provider in trouble": {back("error", "server_error"), "did not sign anybody in (server_error)"},
 
-		"token: bad grant":      {script{exchange: says(400, "application/json", `{"error":"invalid_grant","error_description":"used"}`)}, "(invalid_grant: used)"},
-		"token: in trouble":     {script{exchange: says(502, "text/html", "<h1>canary-page</h1>")}, "HTTP 502"},
-		"token: elsewhere":      {script{exchange: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/token", http.StatusTemporaryRedirect) }}, "HTTP 307"},
+		"token: bad grant":  {script{exchange: says(400, "application/json", `{"error":"invalid_grant","error_description":"used"}`)}, "(invalid_grant: used)"},
+		"token: in trouble": {script{exchange: says(502, "text/html", "<h1>canary-page</h1>")}, "HTTP 502"},
+		"token: elsewhere": {script{exchange: func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/token", http.StatusTemporaryRedirect)
+		}}, "HTTP 307"},
 		"token: without end":    {script{exchange: says(200, "application/json", `{"x":"`+strings.Repeat("a", maxAnswer))}, "more than 1 MiB"},
 		"token: not JSON":       {script{exchange: says(200, "application/json", `{"access_token`)}, "cannot be read"},
 		"token: silent":         {script{exchange: hangs}, "did not answer in time"},
@@ -200,11 +206,15 @@ func TestBrowserRefused(t *testing.T) {
 
 		"ID: none":         {script{token: func(a map[string]any) { delete(a, "id_token") }}, "no ID token"},
 		"ID: not a token":  {script{token: func(a map[string]any) { a["id_token"] = "a.b.c" }}, "does not hold"},
-		"ID: other signer": {script{sign: func(c map[string]any) string { return signWith(other, c) }}, "failed to verify"},
+		"ID: other signer": {script{sign: func(c map[string]any) string { return signWith(other, "RS256", crypto.SHA256, c) }}, "failed to verify"},
 		"ID: changed": {script{sign: func(c map[string]any) string {
 			return jwtInput(map[string]any{"alg": "RS256", "kid": "1"}, c) + "." + strings.Split(rs256(map[string]any{}), ".")[2]
 		}}, "failed to verify"},
-		"ID: alg none":         {script{sign: func(c map[string]any) string { return jwtInput(map[string]any{"alg": "none"}, c) + "." }}, "does not hold"},
+		"ID: alg none": {script{sign: func(c map[string]any) string { return jwtInput(map[string]any{"alg": "none"}, c) + "." }}, "does not hold"},
+		"ID: alg RS512": {script{
+			sign: func(c map[string]any) string { return signWith(signer(), "RS512", crypto.SHA512, c) },
+			keys: func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, 200, publicKey("")) },
+		}, "does not hold"},
 		"ID: alg HS256":        {script{sign: hs256}, "does not hold"},
 		"ID: other issuer":     {claim("iss", "https://evil.example"), "different provider"},
 		"ID: other client":     {claim("aud", "someone-else"), "audience"},

@@ -86,6 +86,7 @@ func open(t *testing.T, do script) *market {
 	mux.HandleFunc("/v1/", m.hosts)
 	m.Server = httptest.NewUnstartedServer(mux)
 	m.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	m.EnableHTTP2 = true
 	m.StartTLS()
 	t.Cleanup(m.Close)
 	return m
@@ -99,7 +100,7 @@ func (m *market) discovery(w http.ResponseWriter, r *http.Request) {
 	document := map[string]any{
 		"issuer": m.URL, "authorization_endpoint": m.URL + "/authorize", "token_endpoint": m.URL + "/token",
 		"jwks_uri": m.URL + "/keys", "device_authorization_endpoint": m.URL + "/device",
-		"code_challenge_methods_supported": []string{"S256"}, "id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"},
+		"code_challenge_methods_supported": []string{"S256"}, "id_token_signing_alg_values_supported": []string{"RS256", "RS512", "HS256", "none"},
 		"authorization_response_iss_parameter_supported": true,
 	}
 	if m.do.discovery != nil {
@@ -205,11 +206,17 @@ func (m *market) keys(w http.ResponseWriter, r *http.Request) {
 		m.do.keys(w, r)
 		return
 	}
+	answerJSON(w, http.StatusOK, publicKey("RS256"))
+}
+
+// publicKey is the signer's, for one algorithm; "": for all that an RSA key is good for.
+func publicKey(alg string) any {
 	encode := base64.RawURLEncoding.EncodeToString
-	answerJSON(w, http.StatusOK, map[string]any{"keys": []any{map[string]any{
-		"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "1",
-		"n": encode(signer().N.Bytes()), "e": encode(big.NewInt(int64(signer().E)).Bytes()),
-	}}})
+	key := map[string]any{"kty": "RSA", "use": "sig", "kid": "1", "n": encode(signer().N.Bytes()), "e": encode(big.NewInt(int64(signer().E)).Bytes())}
+	if alg != "" {
+		key["alg"] = alg
+	}
+	return map[string]any{"keys": []any{key}}
 }
 
 func (m *market) hosts(w http.ResponseWriter, r *http.Request) {
@@ -303,12 +310,13 @@ func hangs(_ http.ResponseWriter, r *http.Request) {
 	<-r.Context().Done()
 }
 
-func rs256(claims map[string]any) string { return signWith(signer(), claims) }
+func rs256(claims map[string]any) string { return signWith(signer(), "RS256", crypto.SHA256, claims) }
 
-func signWith(key *rsa.PrivateKey, claims map[string]any) string {
-	input := jwtInput(map[string]any{"alg": "RS256", "kid": "1", "typ": "JWT"}, claims)
-	digest := sha256.Sum256([]byte(input))
-	signature, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, digest[:])
+func signWith(key *rsa.PrivateKey, alg string, hash crypto.Hash, claims map[string]any) string {
+	input := jwtInput(map[string]any{"alg": alg, "kid": "1", "typ": "JWT"}, claims)
+	digest := hash.New()
+	digest.Write([]byte(input))
+	signature, err := rsa.SignPKCS1v15(rand.Reader, key, hash, digest.Sum(nil))
 	if err != nil {
 		panic(err)
 	}
