@@ -207,6 +207,14 @@ func TestSignInComesToNothing(t *testing.T) {
 		if _, err := w.SignIn(t.Context(), ""); err != nil || w.Info().Problem != "" {
 			t.Errorf("another one: %v, %+v", err, w.Info())
 		}
+		w.CancelSignIn()
+		w.await(func(i account.Info) bool { return i.SigningIn == nil })
+		if _, err := w.SignIn(t.Context(), account.Device); err == nil {
+			t.Error("no error")
+		}
+		if _, err := w.SignOut(t.Context()); err != nil || w.Info().Problem != "" {
+			t.Errorf("signed out: %v, %+v", err, w.Info())
+		}
 	})
 	t.Run("provider down", func(t *testing.T) {
 		d := newDesk(t)

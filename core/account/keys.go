@@ -67,7 +67,7 @@ func (a *Account) keep(ctx context.Context, c signin.Credential) error {
 // SignOut has the marketplace void the key, and forgets it whether or not that succeeded. A sign-in under
 // way is cancelled first. An error says that a key is still there.
 func (a *Account) SignOut(ctx context.Context) (SignedOut, error) {
-	if t := a.cancelSignIn(); t != nil {
+	if t := a.cancelSignIn(errCancelled); t != nil {
 		select {
 		case <-t.done:
 		case <-ctx.Done():

@@ -75,13 +75,14 @@ func (a *Account) begin(how Method) *attempt {
 }
 
 // CancelSignIn ends a sign-in that is under way. One that has its key already is too far gone.
-func (a *Account) CancelSignIn() { a.cancelSignIn() }
+func (a *Account) CancelSignIn() { a.cancelSignIn(errCancelled) }
 
-func (a *Account) cancelSignIn() *attempt {
+// cancelSignIn gives the sign-in that it ends; nil: there is none.
+func (a *Account) cancelSignIn(why error) *attempt {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.running != nil {
-		a.running.cancel(errCancelled)
+		a.running.cancel(why)
 	}
 	return a.running
 }
@@ -103,7 +104,7 @@ func (a *Account) Run(ctx context.Context, changed func()) error {
 		case t := <-a.begun:
 			working.Go(func() { a.attend(ctx, t) })
 		case <-ctx.Done():
-			if t := a.cancelSignIn(); t != nil {
+			if t := a.cancelSignIn(errLeaving); t != nil {
 				select {
 				case <-a.begun:
 					a.end(t, errLeaving)
@@ -117,7 +118,6 @@ func (a *Account) Run(ctx context.Context, changed func()) error {
 
 // attend sees a sign-in through.
 func (a *Account) attend(ctx context.Context, t *attempt) {
-	defer context.AfterFunc(ctx, func() { t.cancel(errLeaving) })()
 	show := func(p signin.Prompt) {
 		a.change(func() { t.prompt = &SigningIn{t.how, p.URL, p.UserCode, p.ExpiresAt} })
 		close(t.shown)
