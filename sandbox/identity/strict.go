@@ -83,8 +83,6 @@ func checkAuthorize(form url.Values) *oidc.Error {
 		return oidc.ErrInvalidRequest().WithDescription("code_challenge: this client must use PKCE with S256")
 	case !slices.Contains([]string{"", "query", "form_post"}, form.Get("response_mode")):
 		return &oidc.Error{ErrorType: "unsupported_response_mode", Description: "response_mode: takes query or form_post"}
-	case form.Has("request") || form.Has("request_uri"):
-		return oidc.ErrRequestNotSupported()
 	}
 	prompts := strings.Fields(form.Get("prompt"))
 	for _, prompt := range prompts {
