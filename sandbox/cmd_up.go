@@ -55,11 +55,11 @@ func up(ctx context.Context, at *place, options market.Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	fmt.Printf(`The marketplace is open: backend %s, relay %s, registry %s.
-Sign in at %s as %s with the password %s (the browser warns of the sandbox's own certificate).
-See the hosts at %s
+Hosts sign in with the account %s, password %s, at %s.
+The owner's dashboard is %s (a browser warns of the sandbox's own certificates, here and there).
 In another terminal, start an agent:  %s start --headless --config '%s'
 In a third one, rent from it:         %s
 Ctrl-C closes the marketplace.
-`, m.Backend.URL(), m.Relay.Addr(), m.Registry.Addr(), m.Identity.Issuer(), m.Owner.Email, m.Owner.Password.Reveal(), m.Backend.Dashboard(), at.agent(), m.Config(), at.command("rent"))
+`, m.Backend.URL(), m.Relay.Addr(), m.Registry.Addr(), m.Owner.Email, m.Owner.Password.Reveal(), m.Identity.Issuer(), m.Backend.Dashboard(), at.agent(), m.Config(), at.command("rent"))
 	return admin.Serve(ctx, m, listener)
 }

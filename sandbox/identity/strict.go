@@ -39,7 +39,7 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	refusal := checkAuthorize(r.Form)
-	if p.has(Denying) {
+	if refusal == nil && p.has(Denying) {
 		refusal = oidc.ErrAccessDenied().WithDescription("The sandbox denies every authorization.")
 	}
 	if refusal != nil {
@@ -148,10 +148,9 @@ func (p *Provider) device(w http.ResponseWriter, r *http.Request) {
 		refuse(w, refusal)
 		return
 	}
-	host, _, _ := strings.Cut(r.RemoteAddr, ":")
-	from := host
+	from, _, _ := strings.Cut(r.RemoteAddr, ":")
 	if program := r.UserAgent(); program != "" {
-		from += ", " + program
+		from += fmt.Sprintf(", %.100s", program)
 	}
 	p.oauth.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), fromKey{}, from)))
 }
