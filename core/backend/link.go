@@ -180,7 +180,7 @@ func (l *Link) Run(ctx context.Context, register func() protocol.Register, heart
 		untick(l.retry) // a wish from before this try is met by it
 		s := l.attend(ctx, talk)
 		if ctx.Err() != nil {
-			l.note(changed, func(h *protocol.LinkHealth) { h.Connected, h.Registered = false, false })
+			l.noteGone(changed)
 			return nil
 		}
 		if s.kind == refused {
@@ -188,6 +188,7 @@ func (l *Link) Run(ctx context.Context, register func() protocol.Register, heart
 			// Whoever else exchanges this host's key voids the one in hand. The new one is tried once: a
 			// place that gives another key each time must not make this a tight loop.
 			if reread = !reread && l.dialer.changedKey(ctx); reread {
+				l.noteGone(changed)
 				continue
 			}
 		}
@@ -334,6 +335,10 @@ func (l *Link) Health() protocol.LinkHealth {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.health
+}
+
+func (l *Link) noteGone(changed func()) {
+	l.note(changed, func(h *protocol.LinkHealth) { h.Connected, h.Registered = false, false })
 }
 
 // note changes Health and tells changed, if it did change.

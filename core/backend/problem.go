@@ -172,7 +172,7 @@ func explainAnswer(answer *http.Response, body []byte, server string, now time.T
 		}
 		s.refuse(status, code, message)
 	case status == http.StatusUpgradeRequired && own:
-		s.kind, s.code = barred, code
+		s.kind, s.code = barred, protocol.UpgradeRequired
 		s.problem = withWords("The backend no longer takes this version of the agent; update it.", "The backend no longer takes this version of the agent: ", message)
 	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
 		s.retryAfter = retryAfter(answer.Header.Get("Retry-After"), now)
