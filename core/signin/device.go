@@ -21,6 +21,8 @@ const (
 // must return at once. The error is ErrNoDeviceGrant where the provider does not do that. The end of
 // ctx ends the sign-in.
 func (c *Client) Device(ctx context.Context, h Host, show func(Prompt)) (Credential, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	p, err := c.discover(ctx)
 	if err != nil {
 		return Credential{}, err
@@ -44,8 +46,8 @@ func (c *Client) Device(ctx context.Context, h Host, show func(Prompt)) (Credent
 	if err != nil {
 		return Credential{}, err
 	}
-	finishing, cancel := context.WithTimeout(ctx, c.times.finish)
-	defer cancel()
+	finishing, done := context.WithTimeout(ctx, c.times.finish)
+	defer done()
 	return c.enter(finishing, p, h, token, "")
 }
 

@@ -97,6 +97,10 @@ func TestDeviceRefused(t *testing.T) {
 		"odd user code":    {set("user_code", "AB\x1b[2J"), "its code", false},
 		"long user code":   {set("user_code", strings.Repeat("A", 65)), "its code", false},
 		"no device code":   {set("device_code", ""), "its code", false},
+		"nothing": {script{
+			discovery: func(d map[string]any) { d["device_authorization_endpoint"] = d["issuer"].(string) + "/v1/nothing" },
+			hosts:     says(200, "application/json", "null\n"),
+		}, "answers with nothing", false},
 
 		"declined":     {script{poll: func(int) string { return "access_denied" }}, "declined on the other device", true},
 		"expired":      {script{poll: func(int) string { return "expired_token" }}, "expired before anybody confirmed it", true},

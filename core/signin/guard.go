@@ -23,7 +23,10 @@ const maxAnswer = 1 << 20
 // maxAddress bounds an address that is handed to a browser, in bytes.
 const maxAddress = 8 << 10
 
-var errLongAnswer = errors.New("the answer is longer than 1 MiB")
+var (
+	errLongAnswer = errors.New("the answer is longer than 1 MiB")
+	errNoAnswer   = errors.New("the answer holds nothing")
+)
 
 // http makes the client for one flow, with nothing outliving flow. It follows no redirects: they
 // would carry a token or a code to where nobody has checked the address.
@@ -63,6 +66,9 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if len(body) > maxAnswer {
 		return nil, errLongAnswer
+	}
+	if string(bytes.TrimSpace(body)) == "null" { // golang.org/x/oauth2 falls over it
+		return nil, errNoAnswer
 	}
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	return res, nil
@@ -149,6 +155,8 @@ func explain(err error, who string) error {
 	switch {
 	case errors.Is(err, errLongAnswer):
 		return say(err, "%s answers with more than 1 MiB, which is not what was asked for; check the address.", who)
+	case errors.Is(err, errNoAnswer):
+		return say(err, "%s answers with nothing; tell the marketplace.", who)
 	case errors.Is(err, context.DeadlineExceeded):
 		return say(err, "%s did not answer in time; try again, and check this machine's network.", who)
 	case errors.Is(err, context.Canceled):
@@ -176,7 +184,7 @@ func explain(err error, who string) error {
 // lasting reports an error of the network that another try would only repeat.
 func lasting(err error) bool {
 	_, distrusted := errors.AsType[*tls.CertificateVerificationError](err)
-	return distrusted || errors.Is(err, errLongAnswer)
+	return distrusted || errors.Is(err, errLongAnswer) || errors.Is(err, errNoAnswer)
 }
 
 // pause waits, unless ctx ends first.

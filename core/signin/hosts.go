@@ -89,7 +89,7 @@ func (c *Client) register(ctx context.Context, h Host, token secret.String) (Cre
 // or for the time the marketplace gives it.
 func (c *Client) Rotate(ctx context.Context, nodeID string, old secret.String) (Credential, error) {
 	if !plainID(nodeID) {
-		return Credential{}, fmt.Errorf("rotating the host key: no node id")
+		return Credential{}, errors.New("rotating the host key: no node id")
 	}
 	var got credentialJSON
 	_, err := c.call(ctx, request{

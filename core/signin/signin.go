@@ -90,7 +90,7 @@ type Prompt struct {
 }
 
 // ErrNoDeviceGrant says that the provider does not sign in by code.
-var ErrNoDeviceGrant = errors.New("this marketplace does not offer signing in by code; sign in with a browser on this machine, or use an enrolment token")
+var ErrNoDeviceGrant = say(nil, "This marketplace does not offer signing in by code; sign in with a browser on this machine, or use an enrolment token.")
 
 // New checks the options. It connects to nothing.
 func New(o Options) (*Client, error) {
