@@ -96,11 +96,11 @@ func (a *Account) SignOut(ctx context.Context) (SignedOut, error) {
 	if err != nil {
 		return out, broken("The host key cannot be removed", err)
 	}
-	err = a.note(func(r *record) { *r = record{InstallID: r.InstallID} })
-	a.change(func() { a.problem = "" })
 	if _, _, lost := a.look(ctx); lost != nil && !errors.Is(lost, keyring.ErrNone) {
 		a.o.Log.Debug("looking for a host key after signing out", "error", lost)
 	}
+	err = a.note(func(r *record) { *r = record{InstallID: r.InstallID} })
+	a.change(func() { a.problem = "" })
 	a.o.Log.Info("signed out", "revoked", out.Revoked, "why", out.Why)
 	return out, err
 }

@@ -101,10 +101,21 @@ func (d *dialer) dial(ctx context.Context) (*websocket.Conn, error) {
 	return nil, explainDial(err, try.phase, d.server(), try.peer)
 }
 
-// changedKey tells whether the key is another one by now than that of the latest dial, or gone.
-func (d *dialer) changedKey(ctx context.Context) bool {
-	key, err := d.key(ctx)
-	return err == nil && key.Reveal() != d.used.Reveal()
+// changedKey tells whether the key is another one by now than that of the latest dial, or gone; it looks
+// for so long.
+func (d *dialer) changedKey(ctx context.Context, patience time.Duration) bool {
+	const pace = 100 * time.Millisecond
+	for ; ; patience -= pace {
+		key, err := d.key(ctx)
+		if changed := err == nil && !key.Equal(d.used); changed || patience <= 0 {
+			return changed
+		}
+		select {
+		case <-time.After(pace):
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // server is the backend's host and port.

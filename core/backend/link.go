@@ -187,7 +187,7 @@ func (l *Link) Run(ctx context.Context, register func() protocol.Register, heart
 			l.judged(s.code)
 			// Whoever else exchanges this host's key voids the one in hand. The new one is tried once: a
 			// place that gives another key each time must not make this a tight loop.
-			if reread = !reread && l.dialer.changedKey(ctx); reread {
+			if reread = !reread && l.dialer.changedKey(ctx, s.settle); reread {
 				l.noteGone(changed)
 				continue
 			}

@@ -27,6 +27,7 @@ type setback struct {
 	kind       kind
 	code       string        // the backend's own, where it refuses this host
 	retryAfter time.Duration // what the server asked for; 0: nothing
+	settle     time.Duration // for which another key may still be on its way here
 	cause      error         // for the log
 }
 
@@ -302,7 +303,8 @@ func explainLoss(err error) *setback {
 		s.kind = replaced
 		s.problem = "Another agent has signed on with this host's key; only one can serve a node."
 	case isClose && closed.Code == protocol.CloseSignedOut:
-		s.kind, s.code = refused, protocol.Unauthorized
+		// A key is void as soon as the marketplace has given the next one, which this host has yet to keep.
+		s.kind, s.code, s.settle = refused, protocol.Unauthorized, time.Second
 		s.problem = "The backend has ended this connection because the host's key is no longer good; sign in again."
 	case isClose && closed.Code == websocket.CloseAbnormalClosure:
 		s.problem = "The connection to the backend broke."
