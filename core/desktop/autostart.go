@@ -105,9 +105,9 @@ func (a *Autostart) Disable(ctx context.Context) error {
 	return nil
 }
 
-// Refresh puts the program's present path into the user's entry where that has another, with the
-// arguments it has: the program was moved or replaced. What is off stays off, and a program that
-// will not stay where it is, such as a build to try out, changes nothing. To be called on every start.
+// Refresh puts the program's present path into the user's entry where that has another program's or one that is not
+// there any more; the arguments in it stay. What is off stays off, a link that leads to the program stays a
+// link, and a program among temporary files changes nothing. To be called on every start.
 func (a *Autostart) Refresh(ctx context.Context) error {
 	if err := ctx.Err(); err != nil || asRoot() {
 		return err
@@ -121,12 +121,12 @@ func (a *Autostart) Refresh(ctx context.Context) error {
 	}
 	program, err := a.target()
 	switch {
-	case errors.Is(err, errPassing):
+	case errors.Is(err, errTemporary):
 		return nil
 	case err != nil:
 	case len(command) == 0: // it cannot be read: half written, or edited
 		err = a.record(program, a.args)
-	case command[0] != program:
+	case !same(command[0], program):
 		err = a.record(program, command[1:])
 	}
 	if err != nil {
@@ -137,7 +137,7 @@ func (a *Autostart) Refresh(ctx context.Context) error {
 
 var (
 	errNoSession = fmt.Errorf("%w; without a desktop, use the systemd unit distributed-agent.service", ErrRoot)
-	errPassing   = errors.New("the program runs from a place for passing files")
+	errTemporary = errors.New("the program lies among temporary files")
 )
 
 // target is the program to record, checked.
@@ -156,8 +156,8 @@ func (a *Autostart) target() (string, error) {
 	if !filepath.IsAbs(program) {
 		return "", fmt.Errorf("%s is not an absolute path", program)
 	}
-	if passing(program) {
-		return "", fmt.Errorf("%w (%s): move it to where it can stay, and start it there", errPassing, program)
+	if temporary(program) {
+		return "", fmt.Errorf("%w (%s): move it to where it can stay, and start it there", errTemporary, program)
 	}
 	if info, err := os.Stat(program); err != nil {
 		return "", fmt.Errorf("finding the program: %w", err)
@@ -207,18 +207,17 @@ func same(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
-// passing reports whether a program lies where files are made for a moment: among temporary files,
-// where go run builds, where macOS moves what was just downloaded.
-func passing(program string) bool {
-	real, err := filepath.EvalSymlinks(program)
-	if err != nil {
-		real = program
+// temporary reports whether a program lies where nothing stays: among temporary files, where go run
+// builds, where macOS moves what was just downloaded.
+func temporary(program string) bool {
+	if resolved, err := filepath.EvalSymlinks(program); err == nil {
+		program = resolved
 	}
 	temp, err := filepath.EvalSymlinks(os.TempDir())
 	if err != nil {
 		temp = os.TempDir()
 	}
-	return within(real, temp) || slices.ContainsFunc(strings.Split(filepath.ToSlash(real), "/"), func(element string) bool {
+	return within(program, temp) || slices.ContainsFunc(strings.Split(filepath.ToSlash(program), "/"), func(element string) bool {
 		return strings.HasPrefix(element, "go-build") || element == "AppTranslocation"
 	})
 }

@@ -305,16 +305,18 @@ func TestRefresh(t *testing.T) {
 	moved := filepath.Join(os.Getenv("HOME"), "apps", "agent")
 	must(t, os.Rename(old, moved))
 
-	passing := filepath.Join(t.TempDir(), "agent")
-	put(t, passing, "", 0o755)
+	temporary := filepath.Join(t.TempDir(), "agent")
+	put(t, temporary, "", 0o755)
 	link := filepath.Join(os.Getenv("HOME"), "apps", "link")
 	must(t, os.Symlink(moved, link))
+	another := program(t, "2.0/agent")
 	before := read(t, file)
 	for _, tt := range []struct{ program, want string }{
-		{passing, old},
+		{temporary, old},
 		{program(t, "go-build/ab/agent"), old},
-		{moved, moved},
-		{link, link}, // what it leads to changes with updates
+		{link, link},
+		{moved, link}, // the link leads to the program after its updates too
+		{another, another},
 	} {
 		a := desktop.NewAutostart(desktop.AutostartOptions{Program: tt.program, Args: []string{"other"}})
 		must(t, a.Refresh(t.Context()))
@@ -324,7 +326,7 @@ func TestRefresh(t *testing.T) {
 	}
 	info, err := os.Stat(file)
 	must(t, err)
-	must(t, desktop.NewAutostart(desktop.AutostartOptions{Program: link}).Refresh(t.Context()))
+	must(t, desktop.NewAutostart(desktop.AutostartOptions{Program: another}).Refresh(t.Context()))
 	if again, err := os.Stat(file); err != nil || !os.SameFile(info, again) {
 		t.Errorf("the entry was written without need: %v", err)
 	}
@@ -361,7 +363,7 @@ func TestRefusals(t *testing.T) {
 		{"agent", nil, "agent is not an absolute path"},
 		{filepath.Dir(good), nil, "is not a program"},
 		{filepath.Join(filepath.Dir(good), "missing"), nil, "no such file"},
-		{"", nil, "the program runs from a place for passing files"}, // this test: go has built it
+		{"", nil, "the program lies among temporary files"}, // this test: go has built it
 	} {
 		a := desktop.NewAutostart(desktop.AutostartOptions{Program: tt.program, Args: tt.args})
 		err := a.Enable(t.Context())

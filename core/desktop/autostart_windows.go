@@ -32,7 +32,7 @@ func (a *Autostart) state() (State, error) {
 	off, err := switchedOff()
 	if off {
 		state.On = false
-		state.Blocked = "starting with the session is switched off in Windows: switch " + ID + " on in Task Manager, under Startup apps"
+		state.Blocked = "starting with the session is switched off in Windows: switch the agent on in Task Manager, under Startup apps"
 	}
 	return state, err
 }

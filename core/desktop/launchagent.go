@@ -3,6 +3,8 @@ package desktop
 import (
 	"bytes"
 	"encoding/xml"
+	"errors"
+	"io"
 	"strings"
 )
 
@@ -13,7 +15,7 @@ func escapeXML(text string) string {
 	return b.String()
 }
 
-// arguments reads the ProgramArguments of a LaunchAgent, nil where there are none.
+// arguments reads the ProgramArguments of a LaunchAgent, nil where there are none or it is broken.
 func arguments(plist []byte) []string {
 	var (
 		found  []string
@@ -23,8 +25,11 @@ func arguments(plist []byte) []string {
 	decoder := xml.NewDecoder(bytes.NewReader(plist))
 	for {
 		token, err := decoder.Token()
-		if err != nil {
+		if errors.Is(err, io.EOF) {
 			return found
+		}
+		if err != nil {
+			return nil
 		}
 		switch element := token.(type) {
 		case xml.StartElement:

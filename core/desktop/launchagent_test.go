@@ -33,7 +33,7 @@ func TestLaunchAgentArguments(t *testing.T) {
 	if diff := cmp.Diff(command, arguments([]byte(text))); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	for _, broken := range []string{"", "bplist00", text[:300], "<plist><dict><key>ProgramArguments</key><array><string>a<"} {
+	for _, broken := range []string{"", "bplist00", text[:300], text[:len(text)-10], "<plist><dict><key>ProgramArguments</key><array><string>a<"} {
 		if got := arguments([]byte(broken)); got != nil {
 			t.Errorf("%q: got %q", broken, got)
 		}
