@@ -35,8 +35,7 @@ type Host interface {
 	SignOut(ctx context.Context) (account.SignedOut, error)
 }
 
-// Desk is the desktop of whoever looks at the icon. Its calls may take a while, except those of
-// Notifications, which are the person's wish to be notified.
+// Desk is the desktop of whoever looks at the icon. Calls that take a context may take a while.
 type Desk interface {
 	OpenURL(ctx context.Context, url string) error
 	OpenFile(ctx context.Context, path string) error
@@ -44,7 +43,7 @@ type Desk interface {
 	Notify(ctx context.Context, note Note) error
 	Autostart(ctx context.Context) (on bool, blocked string, err error) // blocked: why this cannot be changed here; "" where it can
 	SetAutostart(ctx context.Context, on bool) error
-	Notifications() bool
+	Notifications() bool // whether the person wants any
 	SetNotifications(on bool) error
 	StartAgent(ctx context.Context) error
 }
