@@ -52,7 +52,6 @@ func (w *world) wedge() *process {
 func TestTray(t *testing.T) {
 	w := &world{t: t}
 	w.open()
-	w.keep()
 	b, config := w.market()
 	agent, window := shared.program("distributed-agent.exe"), shared.program("distributed-agentw.exe")
 

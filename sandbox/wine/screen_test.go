@@ -39,6 +39,7 @@ func (w *world) open() {
 	ours.Close()
 	display, err := bufio.NewReader(number).ReadString('\n')
 	w.must(err)
+	w.screen = true
 	w.environ = append(w.environ, "DISPLAY=:"+strings.TrimSpace(display))
 
 	// By its name Wine knows that this desktop wants a taskbar.
@@ -103,15 +104,14 @@ func near(a, b color.RGBA) bool {
 	return alike(a.R, b.R) && alike(a.G, b.G) && alike(a.B, b.B)
 }
 
-// keep puts the screen of a test that fails into the directory WINE_PICTURES, where that is set.
+// keep puts what the screen shows into the directory WINE_PICTURES, where that is set.
 func (w *world) keep() {
-	w.t.Cleanup(func() {
-		dir := os.Getenv("WINE_PICTURES")
-		if !w.t.Failed() || dir == "" {
-			return
-		}
-		var b bytes.Buffer
-		w.must(png.Encode(&b, w.picture()))
-		w.must(os.WriteFile(filepath.Join(dir, w.t.Name()+".png"), b.Bytes(), 0o600))
-	})
+	w.t.Helper()
+	dir := os.Getenv("WINE_PICTURES")
+	if dir == "" || !w.screen {
+		return
+	}
+	var b bytes.Buffer
+	w.must(png.Encode(&b, w.picture()))
+	w.must(os.WriteFile(filepath.Join(dir, w.t.Name()+".png"), b.Bytes(), 0o600))
 }

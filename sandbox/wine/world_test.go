@@ -103,6 +103,7 @@ func (l *lab) command(name string, args ...string) *exec.Cmd {
 type world struct {
 	t       *testing.T
 	environ []string // for every program
+	screen  bool     // there is one
 }
 
 func (w *world) must(err error) {
@@ -116,6 +117,7 @@ func (w *world) eventually(what string, done func() bool) {
 	w.t.Helper()
 	for deadline := time.Now().Add(patience); !done(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
+			w.keep()
 			w.t.Fatalf("did not happen within %v: %s", patience, what)
 		}
 	}
