@@ -14,10 +14,12 @@ import (
 	"errors"
 	"fmt"
 	"html"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -530,16 +532,32 @@ func TestAFloodShutsNobodyOut(t *testing.T) {
 				callback, _ := redirect(t, p)
 				address = portOf(t, callback)
 				flood(address)
+				if !hungUp(flooded[0]) {
+					t.Error("every connection is kept")
+				}
 				return m.browse(t.Context(), p.URL)
 			})
 			if r.err != nil || r.pageErr != nil || r.page.url.Path != "/done" {
 				t.Errorf("got %v, %v", r.err, r.pageErr)
 			}
 			for _, conn := range flooded {
+				if !hungUp(conn) {
+					t.Error("a connection outlives the sign-in")
+					break
+				}
+			}
+			for _, conn := range flooded {
 				conn.Close()
 			}
 		})
 	}
+}
+
+// hungUp reports whether the other side has closed the connection, or soon does.
+func hungUp(conn net.Conn) bool {
+	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_, err := io.Copy(io.Discard, conn)
+	return !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // TestHugeHeader: what a stranger sends is bounded.

@@ -23,12 +23,11 @@ type site struct {
 func (r *returning) site(listener net.Listener, times timing) site {
 	var guests crowd
 	server := &http.Server{
-		Handler:           r,
-		ReadHeaderTimeout: times.header,
-		ReadTimeout:       times.finish + times.header, // it runs on while the callback is held
-		WriteTimeout:      times.finish + times.header,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // what strangers send is no news
+		Handler:        r,
+		ReadTimeout:    times.header,
+		WriteTimeout:   times.finish + times.header, // the callback is held
+		MaxHeaderBytes: 16 << 10,
+		ErrorLog:       slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // what strangers send is no news
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			return context.WithValue(ctx, guestKey{}, guests.enter(conn))
 		},
