@@ -55,15 +55,14 @@ type tray struct {
 	busy    map[deed]bool
 	closed  bool
 
-	calls   sync.WaitGroup
-	done    chan func()   // what calls leave to the loop
-	again   chan struct{} // capacity 1: look for the agent now
-	panelIn time.Duration
+	calls sync.WaitGroup
+	done  chan func()   // what calls leave to the loop
+	again chan struct{} // capacity 1: look for the agent now
 }
 
 func newTray(host Host, desk Desk, o Options) *tray {
 	return &tray{
-		host: host, desk: desk, log: o.Log, panelIn: panelBound,
+		host: host, desk: desk, log: o.Log,
 		view:    view{options: o},
 		worries: worries{}, busy: map[deed]bool{},
 		done: make(chan func()), again: make(chan struct{}, 1),
@@ -86,7 +85,7 @@ func (t *tray) run(ctx context.Context, s surface) error {
 	pictures := make(chan picture, 1)
 	t.calls.Go(func() { t.follow(ctx, pictures) })
 	t.call(ctx, deed{}, func(ctx context.Context) (func(), error) { return t.lookAtAutostart(ctx), nil })
-	panel := time.After(t.panelIn)
+	panel := time.After(panelBound)
 	for !t.closed {
 		t.draw()
 		select {

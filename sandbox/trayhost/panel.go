@@ -26,6 +26,7 @@ const again = 20 * time.Millisecond
 type Panel struct {
 	conn  *dbus.Conn
 	props *prop.Properties
+	work  sync.WaitGroup
 
 	mu    sync.Mutex
 	icons []*Icon
@@ -69,19 +70,22 @@ func OpenEmpty(address string) (*Panel, error) {
 	}
 	p := &Panel{conn: conn, count: Signals{}, news: make(chan struct{})}
 	if err := p.listen(); err != nil {
-		conn.Close()
+		p.Close()
 		return nil, fmt.Errorf("setting up the panel: %w", err)
 	}
 	return p, nil
 }
 
 // Close takes the panel from the bus.
-func (p *Panel) Close() { p.conn.Close() }
+func (p *Panel) Close() {
+	p.conn.Close()
+	p.work.Wait()
+}
 
 func (p *Panel) listen() (err error) {
 	signals := make(chan *dbus.Signal, 4096)
 	p.conn.Signal(signals)
-	go p.note(signals) // ends when the connection does, which closes the channel
+	p.work.Go(func() { p.note(signals) }) // ends with the connection, which closes the channel
 	for _, match := range [][]dbus.MatchOption{
 		{dbus.WithMatchInterface(itemName)},
 		{dbus.WithMatchInterface(menuName)},
