@@ -1,28 +1,40 @@
-// Package keyring finds the host key: the secret by which the marketplace knows this host.
+// Package keyring holds the host key at rest: the secret by which the marketplace knows this host.
 //
 // The key comes from a file somebody named, from a credential of the service's supervisor, from
-// HOST_API_KEY, or from the file that setup stored. A file counts only where nobody but its owner
-// can read it; a credential is the supervisor's to guard. The package protects against other users
-// and stray copies, not against programs of the same user or a stolen disk.
+// HOST_API_KEY, or from where Keep has put it: the keyring of the operating system, or else an
+// encrypted file in the state directory. Which of the two is remembered, and only that place is asked, so
+// a keyring that is locked is told and not taken for an empty one. A plain file counts only where nobody
+// but its owner can read it; a credential is the supervisor's to guard.
+//
+// None of these places keeps the key from root, or from programs of this user while the agent can
+// start by itself. What a place does protect against, its Source says.
 package keyring
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/distributedcompute/host-agent/core/durable"
 	"github.com/distributedcompute/host-agent/core/secret"
 )
 
-// fileName names the stored key in the state directory, and the credential of a supervisor.
+// fileName names the key among a supervisor's credentials, and the plain file in the state directory
+// that a key given by hand was once stored in.
 const fileName = "host-api-key"
 
-// ErrNone says that there is no key anywhere; signing in makes one.
-var ErrNone = errors.New("no host key found")
+var (
+	// ErrNone says that there is no key anywhere; signing in makes one.
+	ErrNone = errors.New("no host key found")
+	// ErrUnavailable says that the place that holds the key cannot be read now: the keyring is locked, does
+	// not answer or has no desktop to it. Asking later can help; a new key is not needed.
+	ErrUnavailable = errors.New("the host key cannot be read now")
+)
 
 // Options say where to look, in the order in which the places count.
 type Options struct {
@@ -30,45 +42,79 @@ type Options struct {
 	CredentialsDir string        // directory of credentials of the supervisor (systemd), "": none
 	Given          secret.String // HOST_API_KEY
 	GivenFile      string        // the .env file Given was read from; "": the environment itself
-	StateDir       string        // where Store keeps the key
+	StateDir       string        // has to be there, and this user's alone, for Keep
+	Origin         string        // scheme and host of the marketplace; a key kept for another one is not found. "": any
+
+	// PassphraseFile holds the passphrase of the encrypted file; "": none. A credential named
+	// key-passphrase in CredentialsDir goes before it. Without either the file is bound to machine and user.
+	PassphraseFile string
+	// Interactive tells that somebody is there to unlock a keyring that asks for its password: the first
+	// Keep then waits a minute for it, otherwise 3 s.
+	Interactive bool
 }
 
-// Source tells in words where a key came from, for a person.
+// Source tells in words where a key is, and what that protects against, for a person.
 type Source string
 
+// Store finds and keeps the host key of one state directory. It is safe for concurrent use.
+type Store struct {
+	o       Options
+	ring    ring
+	machine func() (string, error) // names this machine, see machineID
+
+	keeping sync.Mutex // one Keep or Forget at a time
+	opening sync.Mutex // guards opened, and that one costly passphrase is worked on at a time
+	opened  opened
+}
+
+// New returns a store. It reads nothing yet.
+func New(o Options) *Store { return &Store{o: o, machine: machineID} }
+
 // Find returns the key of the first place that has one. A place that was named and cannot be used
-// is an error, not a reason to look further.
-func Find(o Options) (secret.String, Source, error) {
+// is an error, not a reason to look further; nor is a kept key that cannot be read (ErrUnavailable). A
+// keyring has 3 s to answer. One that still owes an answer is not asked again: Find then returns
+// ErrUnavailable at once, until the answer is there.
+func (s *Store) Find(ctx context.Context) (secret.String, Source, error) {
+	key, source, err := s.o.named()
+	if !errors.Is(err, ErrNone) {
+		return key, source, err
+	}
+	return s.kept(ctx)
+}
+
+// named looks in the places that Keep never writes to.
+func (o Options) named() (secret.String, Source, error) {
 	if o.File != "" {
 		key, err := readKey(o.File, openPrivate)
-		return key, Source("file " + o.File), err
+		return key, fileSource(o.File), err
 	}
 	if o.CredentialsDir != "" {
 		// The supervisor lets the service's user in by an access list, which shows in the file's mode
 		// as if its group could read it; so the mode says nothing here.
 		path := filepath.Join(o.CredentialsDir, fileName)
 		if key, err := readKey(path, os.Open); !errors.Is(err, os.ErrNotExist) {
-			return key, Source("credential " + path), err
+			return key, credentialSource(path), err
 		}
 	}
 	if !o.Given.Empty() {
 		return given(o.Given, o.GivenFile)
 	}
-	path := storedPath(o.StateDir)
-	key, err := readKey(path, openPrivate)
-	if errors.Is(err, os.ErrNotExist) {
-		return secret.String{}, "", ErrNone
-	}
-	return key, Stored(o.StateDir), err
+	return secret.String{}, "", ErrNone
 }
 
-// Stored is the source of a key that Store has kept.
-func Stored(stateDir string) Source { return Source("stored unencrypted in " + storedPath(stateDir)) }
+func fileSource(path string) Source       { return Source("file " + path) }
+func credentialSource(path string) Source { return Source("credential " + path) }
+
+func givenSource(envFile string) Source {
+	if envFile != "" {
+		return Source("HOST_API_KEY in " + envFile)
+	}
+	return "environment (HOST_API_KEY)"
+}
 
 func given(key secret.String, envFile string) (secret.String, Source, error) {
-	source := Source("environment (HOST_API_KEY)")
+	source := givenSource(envFile)
 	if envFile != "" {
-		source = Source("HOST_API_KEY in " + envFile)
 		f, err := openPrivate(envFile)
 		if err != nil {
 			return secret.String{}, source, err
@@ -80,6 +126,54 @@ func given(key secret.String, envFile string) (secret.String, Source, error) {
 		return secret.String{}, source, fmt.Errorf("%s: %w", source, err)
 	}
 	return key, source, nil
+}
+
+// kept looks where Keep has put the key.
+func (s *Store) kept(ctx context.Context) (secret.String, Source, error) {
+	p, err := readPlace(s.o.StateDir)
+	if err != nil {
+		return secret.String{}, "", err
+	}
+	for {
+		key, source, err := s.at(ctx, p)
+		if !errors.Is(err, ErrNone) {
+			return key, source, err
+		}
+		// Between reading the place and looking there another Keep may have moved the key.
+		now, failed := readPlace(s.o.StateDir)
+		if failed != nil || now.same(p) {
+			return key, source, err
+		}
+		p = now
+	}
+}
+
+func (s *Store) at(ctx context.Context, p place) (secret.String, Source, error) {
+	switch {
+	case p.Kind == "":
+		path := plainPath(s.o.StateDir)
+		key, err := readKey(path, openPrivate)
+		if errors.Is(err, os.ErrNotExist) {
+			return secret.String{}, "", ErrNone
+		}
+		return key, plainSource(s.o.StateDir), err
+	case !p.serves(s.o.Origin):
+		return secret.String{}, "", fmt.Errorf("%w for %s: the one kept here is for %s; sign in", ErrNone, s.o.Origin, p.Origin)
+	case p.Kind == inKeyring:
+		text, err := s.ring.get(ctx, p.Entry)
+		if err != nil {
+			return secret.String{}, ringSource(p.Entry), err
+		}
+		key, err := Parse(text)
+		if err != nil {
+			err = fmt.Errorf("entry %q of %s: %w", p.Entry, ringName, err)
+		}
+		return key, ringSource(p.Entry), err
+	case p.Kind == inFile:
+		return s.open()
+	}
+	return secret.String{}, "", fmt.Errorf("the host key is kept in a place this version does not know (%q in %s); use the version that kept it, or sign in again",
+		p.Kind, filepath.Join(s.o.StateDir, placeName))
 }
 
 const (
@@ -106,18 +200,13 @@ func Parse(text string) (secret.String, error) {
 	return secret.New(text), nil
 }
 
-// maxFileBytes is more than every key and the white space around it.
+// maxFileBytes is more than every key, sealed or not, and the white space around it.
 const maxFileBytes = 4096
 
 func readKey(path string, open func(string) (*os.File, error)) (secret.String, error) {
-	f, err := open(path)
+	content, err := readFile(path, open)
 	if err != nil {
 		return secret.String{}, err
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxFileBytes))
-	if err != nil {
-		return secret.String{}, fmt.Errorf("reading the key file: %w", err)
 	}
 	key, err := Parse(string(content))
 	if err != nil {
@@ -126,24 +215,34 @@ func readKey(path string, open func(string) (*os.File, error)) (secret.String, e
 	return key, nil
 }
 
-func storedPath(stateDir string) string { return filepath.Join(stateDir, fileName) }
+func readFile(path string, open func(string) (*os.File, error)) ([]byte, error) {
+	f, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxFileBytes))
+	if err != nil {
+		return nil, fmt.Errorf("reading the key file: %w", err)
+	}
+	return content, nil
+}
 
-// Store keeps key in the state directory, which has to be there, and returns the file's path. The
-// file appears whole or not at all.
-func Store(stateDir string, key secret.String) (string, error) {
+// replace puts content in the place of a file of the state directory, whole or not at all.
+func replace(stateDir, name string, content []byte) error {
 	if err := checkFolder(stateDir); err != nil {
-		return "", err
+		return err
 	}
 	root, err := os.OpenRoot(stateDir)
 	if err != nil {
-		return "", fmt.Errorf("opening the state directory: %w", err)
+		return fmt.Errorf("opening the state directory: %w", err)
 	}
 	defer root.Close()
-	if err := durable.Replace(root, fileName, []byte(key.Reveal()+"\n")); err != nil {
+	if err := durable.Replace(root, name, content); err != nil {
 		if outer, ok := errors.AsType[*os.PathError](err); ok {
 			err = outer.Err // the operation on a file in between says nothing to a person
 		}
-		return "", fmt.Errorf("storing the host key in %s: %w; make room there, or name another directory with --state-dir", stateDir, err)
+		return fmt.Errorf("storing the host key in %s: %w; make room there, or name another directory with --state-dir", stateDir, err)
 	}
-	return storedPath(stateDir), nil
+	return nil
 }

@@ -29,7 +29,7 @@ func TestFirstPlaceWins(t *testing.T) {
 	file := write(t, filepath.Join(dir, "named"), 0o600, "from-the-file\n")
 	credentials := t.TempDir()
 	write(t, filepath.Join(credentials, "host-api-key"), 0o400, "from-the-supervisor")
-	if _, err := keyring.Store(dir, secret.New("from-the-store")); err != nil {
+	if _, err := keyring.StoreFile(dir, secret.New("from-the-store")); err != nil {
 		t.Fatal(err)
 	}
 	envFile := write(t, filepath.Join(dir, ".env"), 0o600, "")
@@ -46,7 +46,7 @@ func TestFirstPlaceWins(t *testing.T) {
 		{"from-the-store", "stored unencrypted in " + filepath.Join(dir, "host-api-key"), func() {}},
 	}
 	for _, step := range steps {
-		got, source, err := keyring.Find(o)
+		got, source, err := keyring.New(o).Find(t.Context())
 		if err != nil || got.Reveal() != step.want || string(source) != step.source {
 			t.Errorf("got %q from %q (%v), want %q from %q", got.Reveal(), source, err, step.want, step.source)
 		}
@@ -55,7 +55,7 @@ func TestFirstPlaceWins(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "host-api-key")); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := keyring.Find(o); !errors.Is(err, keyring.ErrNone) {
+	if _, _, err := keyring.New(o).Find(t.Context()); !errors.Is(err, keyring.ErrNone) {
 		t.Errorf("with no key anywhere: got %v, want ErrNone", err)
 	}
 }
@@ -69,7 +69,7 @@ func TestWhatStandsAroundAKeyIsDropped(t *testing.T) {
 }
 
 func TestNamedFileThatIsAbsentIsAnError(t *testing.T) {
-	_, _, err := keyring.Find(keyring.Options{File: filepath.Join(t.TempDir(), "none"), Given: secret.New(key)})
+	_, _, err := keyring.New(keyring.Options{File: filepath.Join(t.TempDir(), "none"), Given: secret.New(key)}).Find(t.Context())
 	if !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
@@ -90,7 +90,7 @@ func TestKeysThatAreNone(t *testing.T) {
 		text := tt.text
 		t.Run(name, func(t *testing.T) {
 			path := write(t, filepath.Join(t.TempDir(), "key"), 0o600, text)
-			_, _, err := keyring.Find(keyring.Options{File: path})
+			_, _, err := keyring.New(keyring.Options{File: path}).Find(t.Context())
 			if err == nil || !strings.HasSuffix(err.Error(), tt.want) {
 				t.Errorf("got %v", err)
 			}

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,43 +13,48 @@ import (
 )
 
 const (
-	ownerFile  = "owner.key"
-	ownerBytes = 32
+	ownerFile   = "owner.key"
+	randomBytes = 32
 )
+
+var errDamaged = errors.New("the file is damaged")
 
 // OwnerKey returns the random key with which this host marks what it has made, so that nothing
 // else can pass for it. The first call makes it; it stays the same for the state directory.
 func OwnerKey(stateDir string) ([]byte, error) {
-	path := filepath.Join(stateDir, ownerFile)
-	f, err := openPrivate(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return makeOwnerKey(stateDir)
+	key, err := readRandom(stateDir, ownerFile)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return makeRandom(stateDir, ownerFile)
+	case errors.Is(err, errDamaged):
+		return nil, fmt.Errorf("the owner key in %s is damaged; restore it, or delete it once no rental of this host runs", filepath.Join(stateDir, ownerFile))
 	}
+	return key, err
+}
+
+// readRandom reads what makeRandom made.
+func readRandom(stateDir, name string) ([]byte, error) {
+	text, err := readFile(filepath.Join(stateDir, name), openPrivate)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFileBytes))
-	if err != nil {
-		return nil, fmt.Errorf("reading the owner key: %w", err)
+	random, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(random) != randomBytes {
+		return nil, errDamaged
 	}
-	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(key) != ownerBytes {
-		return nil, fmt.Errorf("the owner key in %s is damaged; restore it, or delete it once no rental of this host runs", path)
-	}
-	return key, nil
+	return random, nil
 }
 
-func makeOwnerKey(stateDir string) ([]byte, error) {
-	key := make([]byte, ownerBytes)
-	rand.Read(key) // never fails, says its documentation
+func makeRandom(stateDir, name string) ([]byte, error) {
+	random := make([]byte, randomBytes)
+	rand.Read(random) // never fails, says its documentation
 	root, err := os.OpenRoot(stateDir)
 	if err != nil {
 		return nil, fmt.Errorf("opening the state directory: %w", err)
 	}
 	defer root.Close()
-	if err := durable.Replace(root, ownerFile, []byte(hex.EncodeToString(key)+"\n")); err != nil {
-		return nil, fmt.Errorf("storing the owner key: %w", err)
+	if err := durable.Replace(root, name, []byte(hex.EncodeToString(random)+"\n")); err != nil {
+		return nil, fmt.Errorf("storing %s: %w", name, err)
 	}
-	return key, nil
+	return random, nil
 }

@@ -20,7 +20,7 @@ func TestFilesThatOthersCanReadAreRefused(t *testing.T) {
 			"key file": {File: path},
 			".env":     {Given: secret.New(key), GivenFile: path},
 		} {
-			_, _, err := keyring.Find(o)
+			_, _, err := keyring.New(o).Find(t.Context())
 			if err == nil || !strings.Contains(err.Error(), "run: chmod 600 '"+path+"'") {
 				t.Errorf("%s with mode %o: got %v", name, mode, err)
 			}
@@ -32,7 +32,7 @@ func TestFilesThatOthersCanReadAreRefused(t *testing.T) {
 func TestCredentialIsTheSupervisorsToGuard(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "host-api-key"), 0o440, key)
-	got, _, err := keyring.Find(keyring.Options{CredentialsDir: dir})
+	got, _, err := keyring.New(keyring.Options{CredentialsDir: dir}).Find(t.Context())
 	if err != nil || got.Reveal() != key {
 		t.Errorf("got %q, %v", got.Reveal(), err)
 	}
@@ -49,7 +49,7 @@ func TestWhatIsNoFileIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{link: "is a symbolic link", pipe: "is not a regular file", dir: "is not a regular file"} {
-		if _, _, err := keyring.Find(keyring.Options{File: path}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := keyring.New(keyring.Options{File: path}).Find(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", path, err, want)
 		}
 	}
@@ -63,7 +63,7 @@ func TestFilesOfAnotherUserAreRefused(t *testing.T) {
 	if err := os.Chown(path, 65534, 65534); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := keyring.Find(keyring.Options{File: path}); err == nil || !strings.Contains(err.Error(), "run: chown 0 '"+path+"'") {
+	if _, _, err := keyring.New(keyring.Options{File: path}).Find(t.Context()); err == nil || !strings.Contains(err.Error(), "run: chown 0 '"+path+"'") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -71,7 +71,7 @@ func TestFilesOfAnotherUserAreRefused(t *testing.T) {
 func TestStoredKeysArePrivate(t *testing.T) {
 	dir := t.TempDir()
 	for range 2 { // the second time the host key is replaced
-		if _, err := keyring.Store(dir, secret.New(key)); err != nil {
+		if _, err := keyring.StoreFile(dir, secret.New(key)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := keyring.OwnerKey(dir); err != nil {
@@ -97,13 +97,13 @@ func TestStoreReplacesAPlantedLink(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := keyring.Store(dir, secret.New(key)); err != nil {
+	if _, err := keyring.StoreFile(dir, secret.New(key)); err != nil {
 		t.Fatal(err)
 	}
 	if content, _ := os.ReadFile(target); string(content) != "untouched" {
 		t.Errorf("the key went through the link: %q", content)
 	}
-	got, _, err := keyring.Find(keyring.Options{StateDir: dir})
+	got, _, err := keyring.New(keyring.Options{StateDir: dir}).Find(t.Context())
 	if err != nil || got.Reveal() != key {
 		t.Errorf("got %q, %v", got.Reveal(), err)
 	}

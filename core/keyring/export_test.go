@@ -1,0 +1,4 @@
+package keyring
+
+// OnMachine has s take the machine it runs on for another.
+func OnMachine(s *Store, id string) { s.machine = func() (string, error) { return id, nil } }

@@ -1,0 +1,304 @@
+package keyring_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/distributedcompute/host-agent/core/keyring"
+)
+
+const (
+	market   = "https://market.example"
+	firstKey = "dch_test_first_key"
+	nextKey  = "dch_test_next_key"
+)
+
+func wantIn(t *testing.T, source keyring.Source, place string) {
+	t.Helper()
+	if !strings.HasPrefix(string(source), place) {
+		t.Fatalf("the key is in %q, want %s", source, place)
+	}
+}
+
+func (h host) unavailable(reason string) answer {
+	h.t.Helper()
+	a := h.do("find")
+	if !a.Unavailable || a.None || a.Key != "" || !strings.Contains(a.Err, reason) {
+		h.t.Fatalf("got %q from %q: %s; want unavailable for %q", a.Key, a.Source, a.Err, reason)
+	}
+	return a
+}
+
+func TestKeyLivesInTheKeyring(t *testing.T) {
+	t.Parallel()
+	s := newSession(t).startBus()
+	s.startKeyring(false)
+	h := s.host(keyring.Options{Origin: market})
+	if a := h.do("find"); !a.None {
+		t.Fatalf("before there is a key: %q, %s", a.Key, a.Err)
+	}
+
+	first := h.keeps(firstKey)
+	wantIn(t, first, `desktop keyring, entry "https://market.example `)
+	if got := s.lookup(first); got != firstKey {
+		t.Errorf("secret-tool finds %q", got)
+	}
+	if found := h.finds(firstKey); found != first {
+		t.Errorf("kept in %q, found in %q", first, found)
+	}
+	entries, _ := os.ReadDir(filepath.Join(s.dir, "state"))
+	if len(entries) != 1 || entries[0].Name() != "key-place.json" {
+		t.Errorf("the state directory holds %v, want the note of the place alone", entries)
+	}
+
+	second := h.keeps(nextKey)
+	h.finds(nextKey)
+	if got := s.lookup(second); got != nextKey {
+		t.Errorf("secret-tool finds %q", got)
+	}
+	if n := s.entries(); n != 1 {
+		t.Errorf("the keyring holds %d entries after the key was replaced, want 1", n)
+	}
+	h.keeps(firstKey)
+	// Another process of the host finds it, and the key of another marketplace is none.
+	s.host(keyring.Options{Origin: market}).finds(firstKey)
+	if a := s.host(keyring.Options{Origin: "https://other.example"}).do("find"); !a.None || !strings.Contains(a.Err, "the one kept here is for https://market.example") {
+		t.Errorf("for another marketplace: got %q, %s", a.Key, a.Err)
+	}
+
+	if a := h.do("forget"); a.Err != "" || a.Left != "" {
+		t.Errorf("forgetting: %q, %s", a.Left, a.Err)
+	}
+	if n := s.entries(); n != 0 {
+		t.Errorf("the keyring holds %d entries after forgetting, want none", n)
+	}
+	if a := h.do("find"); !a.None {
+		t.Errorf("after forgetting: got %q, %s", a.Key, a.Err)
+	}
+}
+
+func TestTwoAgentsOfOneUserDoNotMix(t *testing.T) {
+	t.Parallel()
+	s := newSession(t).startBus()
+	s.startKeyring(false)
+	if err := os.Mkdir(filepath.Join(s.dir, "state2"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.give("state2")
+	one, two := s.host(keyring.Options{Origin: market}), s.host(keyring.Options{Origin: market, StateDir: filepath.Join(s.dir, "state2")})
+	one.keeps(firstKey)
+	two.keeps(nextKey)
+	one.finds(firstKey)
+	one.do("forget")
+	two.finds(nextKey)
+}
+
+func TestEntryRemovedByItsOwnerIsNone(t *testing.T) {
+	t.Parallel()
+	s := newSession(t).startBus()
+	s.startKeyring(false)
+	h := s.host(keyring.Options{})
+	h.keeps(firstKey)
+	s.run("secret-tool", "clear", "service", "DistributedCompute Host")
+	if a := h.do("find"); !a.None || !strings.Contains(a.Err, "no longer has its entry") {
+		t.Errorf("got %q, %s", a.Key, a.Err)
+	}
+}
+
+// What cannot be asked is not empty, and is not left for another place either.
+func TestKeyringThatCannotBeAsked(t *testing.T) {
+	t.Parallel()
+	s := newSession(t).startBus()
+	real := s.startKeyring(false)
+	s.host(keyring.Options{}).keeps(firstKey)
+	h := s.host(keyring.Options{}) // has no connection yet
+	withBus := s.env
+	stop(real)
+
+	t.Run("no keyring on the bus", func(t *testing.T) {
+		h.unavailable("org.freedesktop.secrets was not provided")
+	})
+	t.Run("locked without a screen", func(t *testing.T) {
+		real = s.startKeyring(true)
+		h.unavailable("failed to unlock")
+	})
+	t.Run("signing out leaves the entry for later", func(t *testing.T) {
+		a := h.do("forget")
+		if !strings.Contains(a.Err, "cannot be removed now") || !h.do("find").None {
+			t.Errorf("got %s", a.Err)
+		}
+	})
+	t.Run("open again", func(t *testing.T) {
+		stop(real)
+		real = s.startKeyring(false)
+		if n := s.entries(); n != 1 {
+			t.Fatalf("%d entries, want the one that could not be removed", n)
+		}
+		if a := h.do("forget"); a.Err != "" || s.entries() != 0 {
+			t.Errorf("%d entries, %s; want none", s.entries(), a.Err)
+		}
+		h.keeps(nextKey)
+		h.finds(nextKey)
+	})
+	t.Run("no session bus", func(t *testing.T) {
+		s.env = s.env[:len(s.env)-1]
+		s.host(keyring.Options{}).unavailable("no session bus")
+		// The library would have started one.
+		if s.run("pgrep", "-u", "nobody", "dbus-launch") != "" {
+			t.Error("a bus was started")
+		}
+	})
+	t.Run("dead address", func(t *testing.T) {
+		s.env = append(s.env[:len(s.env):len(s.env)], "DBUS_SESSION_BUS_ADDRESS=unix:path="+s.dir+"/none")
+		s.host(keyring.Options{}).unavailable("dial unix")
+	})
+	t.Run("there again", func(t *testing.T) {
+		s.env = withBus
+		wantIn(t, s.host(keyring.Options{}).finds(nextKey), "desktop keyring")
+	})
+}
+
+func TestRootHasNoKeyring(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("becoming root takes root")
+	}
+	t.Parallel()
+	s := newSession(t).startBus()
+	s.startKeyring(false)
+	s.host(keyring.Options{}).keeps(firstKey)
+	s.uid = 0
+	root := s.host(keyring.Options{StateDir: t.TempDir()})
+	wantIn(t, root.keeps(nextKey), "encrypted file")
+	root.finds(nextKey)
+}
+
+// A key that went to the file stays there when a keyring turns up, until its owner signs in anew.
+func TestKeyringThatComesLater(t *testing.T) {
+	t.Parallel()
+	s := newSession(t).startBus()
+	h := s.host(keyring.Options{Origin: market})
+	file := h.keeps(firstKey)
+	wantIn(t, file, "encrypted file ")
+	s.startKeyring(false)
+	if found := h.finds(firstKey); found != file {
+		t.Errorf("kept in %q, found in %q", file, found)
+	}
+	wantIn(t, h.keeps(nextKey), "encrypted file ")
+	if n := s.entries(); n != 0 {
+		t.Errorf("%d entries in the keyring, want none", n)
+	}
+	h.do("forget")
+	wantIn(t, h.keeps(firstKey), "desktop keyring")
+	if entries, _ := os.ReadDir(filepath.Join(s.dir, "state")); len(entries) != 1 {
+		t.Errorf("the state directory holds %v", entries)
+	}
+}
+
+// A new key has to go somewhere when the keyring does not take it, and the old one goes once it can.
+func TestKeyMovesToTheFileWhenTheKeyringIsGone(t *testing.T) {
+	t.Parallel()
+	s := newSession(t).startBus()
+	real := s.startKeyring(false)
+	h := s.host(keyring.Options{})
+	h.keeps(firstKey)
+	stop(real)
+	wantIn(t, h.keeps(nextKey), "encrypted file ")
+	h.finds(nextKey)
+	s.startKeyring(false)
+	h.keeps(firstKey)
+	if n := s.entries(); n != 0 {
+		t.Errorf("%d old keys in the keyring, want none", n)
+	}
+	wantIn(t, h.finds(firstKey), "encrypted file ")
+}
+
+func TestFailedKeepLeavesTheEntryOfBefore(t *testing.T) {
+	t.Parallel()
+	s := newSession(t).startBus()
+	s.startKeyring(false)
+	h := s.host(keyring.Options{})
+	h.keeps(firstKey)
+	state := filepath.Join(s.dir, "state")
+	// The disk takes neither the note of the place nor the file.
+	for _, name := range []string{"key-place.json.new", "credentials.age.new"} {
+		if err := os.MkdirAll(filepath.Join(state, name, "in-the-way"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a := h.do("keep " + nextKey); a.Err == "" {
+		t.Fatalf("kept in %q", a.Source)
+	}
+	h.finds(firstKey)
+	if n := s.entries(); n != 1 {
+		t.Errorf("%d entries in the keyring, want 1", n)
+	}
+}
+
+func TestKeyringThatNeverAnswers(t *testing.T) {
+	t.Parallel()
+	s := newSession(t).startBus()
+	fake := s.fakeKeyring()
+	h := s.host(keyring.Options{})
+	wantIn(t, h.keeps(firstKey), "desktop keyring")
+	fake.ask("lock")
+
+	if a := h.unavailable("does not answer"); a.Took < 2900*time.Millisecond || a.Took > 4*time.Second {
+		t.Errorf("it took %v, want 3 s", a.Took)
+	}
+	before := h.unavailable("does not answer")
+	for range 50 {
+		if a := h.unavailable("does not answer"); a.Took > time.Second || a.Goroutines > before.Goroutines {
+			t.Fatalf("asked again: took %v, %d goroutines after %d", a.Took, a.Goroutines, before.Goroutines)
+		}
+	}
+	if told := fake.ask("unlock"); told != "1 entries, 1 prompts" {
+		t.Errorf("the keyring was asked to unlock more than once: %s", told)
+	}
+	s.await("the late answer", func() bool { return h.do("find").Key == firstKey })
+
+	// The bus goes while a window is open: the library panics.
+	fake.ask("lock")
+	h.unavailable("does not answer")
+	stop(s.bus)
+	s.await("the end of the prompt", func() bool { return strings.Contains(h.do("find").Err, "broke off") })
+	h.unavailable("connect: ")
+}
+
+func TestSomebodyIsThereToUnlock(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name        string
+		interactive bool
+		place, held string
+	}{
+		{"interactive", true, "desktop keyring", "1 entries"},
+		// What comes too late does not stay: the key is in the file.
+		{"nobody there", false, "encrypted file", "0 entries"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSession(t).startBus()
+			fake := s.fakeKeyring()
+			fake.ask("lock")
+			h := s.host(keyring.Options{Interactive: tt.interactive})
+			unlocked := make(chan struct{})
+			go func() {
+				defer close(unlocked)
+				time.Sleep(4 * time.Second)
+				fake.ask("unlock")
+			}()
+			source := h.keeps(firstKey)
+			<-unlocked
+			wantIn(t, source, tt.place)
+			s.await(tt.held, func() bool { return strings.HasPrefix(fake.ask("count"), tt.held) })
+			time.Sleep(200 * time.Millisecond) // an entry made late would be there by now
+			if told := fake.ask("count"); !strings.HasPrefix(told, tt.held) {
+				t.Errorf("the keyring holds %s, want %s", told, tt.held)
+			}
+			h.finds(firstKey)
+		})
+	}
+}
