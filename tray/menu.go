@@ -250,7 +250,7 @@ func toggled(now bool) string {
 // ways are the ways to part.
 func ways(v view) []entry {
 	var entries []entry
-	if v.options.Attached {
+	if v.attached() {
 		if v.link == gone {
 			start := choice("start", "Start the agent", startAgent, "")
 			start.off = v.starting
@@ -259,7 +259,7 @@ func ways(v view) []entry {
 		entries = append(entries, choice("close", "Close this icon; the agent goes on", closeIcon, ""))
 	}
 	title := "Quit"
-	if v.options.Attached {
+	if v.attached() {
 		title = "Quit the agent"
 	}
 	running, them := plural(len(live(v.status)), "rental"), "them"
@@ -267,10 +267,8 @@ func ways(v view) []entry {
 		them = "it"
 	}
 	switch {
-	case v.link != heard:
-		if !v.options.Attached {
-			entries = append(entries, choice("quit", title, closeIcon, ""))
-		}
+	case v.link == looking:
+		entries = append(entries, choice("quit", title, closeIcon, ""))
 	case len(live(v.status)) == 0:
 		entries = append(entries, choice("quit", title, quit, string(agent.LeaveRentals)))
 	default:

@@ -102,7 +102,7 @@ func situations() map[string]view {
 			s.Account = account.Info{CanSignIn: true, SigningIn: &account.SigningIn{Method: account.Device, URL: "https://id.example.com/device", UserCode: "BCDF-GHJK"}}
 		})),
 		"key refused": shown(with(withRentals, func(s *agent.Status) {
-			s.Backend = protocol.LinkHealth{NeedsSignIn: true, Problem: "The backend no longer accepts this host's key."}
+			s.Backend = protocol.LinkHealth{NeedsSignIn: true, Refused: "key_revoked", Problem: "The backend no longer accepts this host's key."}
 			s.Problems = []agent.Problem{{Code: "sign_in_needed", Message: "The backend no longer accepts this host's key.", Fix: "Get a new host key."}}
 		})),
 		"no account": shown(with(online(), func(s *agent.Status) { s.Account, s.Backend = account.Info{}, protocol.LinkHealth{NeedsSignIn: true} })),
@@ -125,7 +125,6 @@ func situations() map[string]view {
 		"leaving after": shown(with(withRentals, func(s *agent.Status) { s.Leaving = true })),
 		"attached":      shown(withRentals),
 		"gone":          shown(withRentals),
-		"gone, own":     shown(online()),
 		"starting":      shown(online()),
 	}
 	change := func(name string, by func(*view)) {
@@ -135,10 +134,9 @@ func situations() map[string]view {
 	}
 	change("asked to sign in", func(v *view) { v.signingIn = true })
 	change("leaving after", func(v *view) { v.quitting = agent.AfterRentals })
-	change("attached", func(v *view) { v.options.Attached, v.options.LogFile, v.autostart.on = true, "", true })
-	change("gone", func(v *view) { v.options.Attached, v.link = true, gone })
-	change("gone, own", func(v *view) { v.link, v.autostart.blocked = gone, "switched off in the Task Manager" })
-	change("starting", func(v *view) { v.options.Attached, v.link, v.starting, v.notify = true, gone, true, false })
+	change("attached", func(v *view) { v.status.PID, v.options.LogFile, v.autostart.on = 4711, "", true })
+	change("gone", func(v *view) { v.link = gone })
+	change("starting", func(v *view) { v.link, v.starting, v.notify = gone, true, false })
 	return all
 }
 

@@ -53,13 +53,15 @@ func find(rentals []rental.Status, id rental.ID) *rental.Status {
 	return &rentals[i]
 }
 
+// firstRun bounds how long a rental that has begun may take to be reachable: later it has been started again.
+const firstRun = 5 * time.Minute
+
 // rentalNews tells of a rental that has begun or ended. was is nil where it is new.
 func rentalNews(was *rental.Status, is rental.Status, s agent.Status) (Note, bool) {
 	what, key := shortImage(is.Spec.Image), "rental "+string(is.ID)
 	if len(is.Spec.GPUs) > 0 {
 		what += " on GPU " + gpuIndices(is.Spec.GPUs)
 	}
-	ranBefore := was != nil && !was.StartedAt.IsZero()
 	switch {
 	case is.State.Final() && (was == nil || was.State.Final()):
 		return Note{}, false
@@ -68,7 +70,10 @@ func rentalNews(was *rental.Status, is rental.Status, s agent.Status) (Note, boo
 	case is.State.Final():
 		return Note{Key: key, Title: "A rental has ended", Body: what + ended(is, s.Offer.Currency)}, true
 	// One that ran before this agent did has been adopted, not begun.
-	case is.State == rental.Running && !ranBefore && !is.StartedAt.Before(s.Agent.StartedAt):
+	case is.State == rental.Running && (was == nil || was.State != rental.Running) && !is.StartedAt.Before(s.Agent.StartedAt):
+		if is.At.Sub(is.StartedAt) > firstRun {
+			return Note{Key: key, Title: "A rental runs again", Body: what}, true
+		}
 		body := what
 		if is.Spec.PricePerHour != "" {
 			body += ", " + money(is.Spec.PricePerHour, s.Offer.Currency) + " per hour"

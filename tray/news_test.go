@@ -37,7 +37,7 @@ func TestNews(t *testing.T) {
 		return with(online(), func(s *agent.Status) { s.Account = info })
 	}
 	under := &account.SigningIn{URL: "https://id.example.com"}
-	refused := with(online(), func(s *agent.Status) { s.Backend.NeedsSignIn = true })
+	refused := with(online(), func(s *agent.Status) { s.Backend.NeedsSignIn, s.Backend.Refused = true, "key_revoked" })
 
 	tests := map[string]struct {
 		before *agent.Status
@@ -57,7 +57,14 @@ func TestNews(t *testing.T) {
 		"adopted late": {
 			new(online()), rentals(in(rental.Running, func(r *rental.Status) { r.StartedAt = noon.Add(-48 * time.Hour) })), nil,
 		},
-		"started again with the engine": {new(rentals(in(rental.Starting, nil))), rentals(in(rental.Running, nil)), nil},
+		"reachable": {
+			new(rentals(in(rental.Tunnelling, nil))), rentals(in(rental.Running, nil)),
+			[]Note{{Key: "rental r-1", Title: "A rental has started", Body: "pytorch:2.5_cuda on GPU 0, 0.45 EUR per hour"}},
+		},
+		"started again with the engine": {
+			new(rentals(in(rental.Starting, nil))), rentals(in(rental.Running, func(r *rental.Status) { r.At = r.StartedAt.Add(time.Hour) })),
+			[]Note{{Key: "rental r-1", Title: "A rental runs again", Body: "pytorch:2.5_cuda on GPU 0"}},
+		},
 		"ended": {
 			new(rentals(in(rental.Running, nil))), rentals(in(rental.Stopped, ended)),
 			[]Note{{Key: "rental r-1", Title: "A rental has ended", Body: "pytorch:2.5_cuda on GPU 0, earned about 0.90 EUR"}},

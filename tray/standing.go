@@ -34,6 +34,11 @@ const (
 	gone
 )
 
+// attached reports whether the agent is in another process, which goes on without this one.
+func (v view) attached() bool {
+	return v.link == gone || v.link == heard && v.status.PID != v.options.PID
+}
+
 type autostart struct {
 	on      bool
 	blocked string // why it cannot be changed; "" where it can
@@ -49,11 +54,14 @@ func live(s agent.Status) []rental.Status {
 
 // signInNeeded reports whether nothing can come before somebody signs in.
 func signInNeeded(s agent.Status) bool {
-	return s.Backend.NeedsSignIn || s.Account.CanSignIn && !s.Account.SignedIn
+	return keyRefused(s) || !s.Account.SignedIn && (s.Account.CanSignIn || s.Backend.NeedsSignIn)
 }
 
 // keyRefused reports whether there is a host key that is no good, rather than none.
-func keyRefused(s agent.Status) bool { return s.Backend.NeedsSignIn && s.Account.SignedIn }
+func keyRefused(s agent.Status) bool {
+	// Just after a sign-in the link has not tried the key yet, and says still that it had none.
+	return s.Backend.NeedsSignIn && s.Account.SignedIn && s.Backend.Refused != ""
+}
 
 // standing is the state of the host in a picture and in words.
 func standing(v view) (assets.State, string) {
@@ -81,7 +89,7 @@ func standing(v view) (assets.State, string) {
 		return assets.Problem, clip(problem.Message, titleLength)
 	}
 	switch {
-	case !s.Backend.Connected && s.Backend.Problem == "":
+	case !s.Backend.Connected && (s.Backend.Problem == "" || s.Backend.NeedsSignIn):
 		return assets.Offline, "Connecting to the marketplace…"
 	case !s.Backend.Connected:
 		return assets.Offline, "Offline: the marketplace cannot be reached"

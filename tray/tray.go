@@ -57,7 +57,7 @@ type Note struct {
 
 // Options say what the tray stands beside.
 type Options struct {
-	Attached  bool   // the agent is another process, which goes on without this one
+	PID       int    // of this process: an agent with another one goes on without the icon
 	Dashboard string // URL of the marketplace's dashboard; "": none
 	LogFile   string // "": the log goes elsewhere
 	Version   string

@@ -295,7 +295,7 @@ func TestIconShowsEveryState(t *testing.T) {
 	r := startTray(t, childSetup{Options: options()})
 	seen := map[assets.State]bool{}
 	for name, v := range situations() {
-		if v.link != heard || v.signingIn || v.quitting != "" || v.options.Attached {
+		if v.link != heard || v.signingIn || v.quitting != "" || v.attached() {
 			continue
 		}
 		v.now = time.Now()
@@ -660,7 +660,7 @@ func TestContextEnds(t *testing.T) {
 func TestAgentGoesAndComesBack(t *testing.T) {
 	t.Parallel()
 	o := options()
-	o.Attached = true
+	o.PID = 4711
 	r := startTray(t, childSetup{Options: o})
 	r.sees("Looking for the agent…")
 	r.direct(direction{Gone: true})
