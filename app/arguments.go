@@ -33,6 +33,14 @@ func oneRental(_ *cobra.Command, args []string) error {
 	return nil
 }
 
+// atMostOneRental is oneRental, or none.
+func atMostOneRental(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return oneRental(cmd, args)
+}
+
 // atMostOne takes no argument, and one of some flags that contradict each other.
 func atMostOne(flags ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {

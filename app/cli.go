@@ -11,6 +11,7 @@ import (
 
 	"github.com/distributedcompute/host-agent/core/config"
 	"github.com/distributedcompute/host-agent/core/control"
+	"github.com/distributedcompute/host-agent/core/desktop"
 )
 
 // cli is one invocation of the program.
@@ -26,9 +27,10 @@ type cli struct {
 
 const longHelp = `distributed-agent rents out this machine's GPUs on the DistributedCompute marketplace.
 
-  distributed-agent setup --api-key-stdin < key.txt   store the host key
-  distributed-agent start                             run until you stop it
-  distributed-agent status                            what the machine is doing
+  distributed-agent setup     sign in at the marketplace, and start at login if you like
+  distributed-agent           show the icon in the tray, and run the agent
+  distributed-agent start     run the agent until you stop it; --headless without an icon
+  distributed-agent status    what the machine is doing
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 already running, 4 not running, 5 sign-in needed,
 6 Docker unavailable.`
@@ -43,15 +45,23 @@ func (c *cli) root() *cobra.Command {
 		PersistentPreRun: func(*cobra.Command, []string) { c.began = true },
 	}
 	group(root)
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if desktop.Available() != nil {
+			return cmd.Help()
+		}
+		return c.tray(cmd.Context())
+	}
 	root.SetIn(c.in)
 	root.SetOut(c.out)
 	root.SetErr(c.errOut)
 	root.PersistentFlags().StringVar(&c.configFile, "config", "", "agent.yaml to read (default: in the user's configuration directory)")
 	c.settingFlag(root.PersistentFlags(), "state-dir", "state_dir", "directory of the agent's state")
 	root.AddCommand(
-		c.setupCommand(), c.startCommand(), c.statusCommand(), c.stopCommand(),
+		c.setupCommand(), c.startCommand(), c.trayCommand(), c.statusCommand(), c.stopCommand(),
 		c.pauseCommand(), c.resumeCommand(), c.drainCommand(),
 		c.rentalsCommand(), c.logsCommand(), c.speedtestCommand(),
+		c.signInCommand(), c.signOutCommand(), c.rotateKeyCommand(),
+		c.autostartCommand(), c.notificationsCommand(), c.dashboardCommand(),
 		c.configCommand(), c.versionCommand(),
 	)
 	return root

@@ -5,11 +5,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/distributedcompute/host-agent/core/config"
+	"github.com/distributedcompute/host-agent/core/secret"
 )
 
 func (c *cli) configCommand() *cobra.Command {
@@ -55,12 +55,12 @@ func (c *cli) configCheckCommand() *cobra.Command {
 		Use:   "check",
 		Short: "Check the configuration without starting anything",
 		Args:  cobra.NoArgs,
-		RunE: do(func(context.Context, []string) error {
+		RunE: do(func(ctx context.Context, _ []string) error {
 			cfg, err := c.config()
 			if err != nil {
 				return err
 			}
-			if err := check(cfg); err != nil {
+			if err := check(ctx, cfg); err != nil {
 				return err
 			}
 			if cfg.File == "" {
@@ -76,12 +76,16 @@ func (c *cli) configCheckCommand() *cobra.Command {
 }
 
 // check tells everything in the configuration, and in the files it names, that start would refuse.
-func check(cfg *config.Config) error {
-	findKey := keyFinder(cfg, os.Getenv("CREDENTIALS_DIRECTORY"))
-	_, _, keyErr := findKey()
+func check(ctx context.Context, cfg *config.Config) error {
+	find := func(ctx context.Context) (secret.String, error) {
+		key, _, err := keys(cfg).Find(ctx)
+		return key, err
+	}
+	key, keyErr := find(ctx)
+	keyErr = needKey(key, keyErr, canSignIn(cfg))
 	linkErr := addressed(cfg)
 	if linkErr == nil {
-		_, linkErr = newLink(cfg, describeAgent(), findKey, slog.New(slog.DiscardHandler))
+		_, linkErr = newLink(cfg, describeAgent(), find, nil, slog.New(slog.DiscardHandler))
 	}
 	_, relayErr := relayTerms(cfg.Relay)
 	_, testErr := speedTest(cfg.SpeedTest)

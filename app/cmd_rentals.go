@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -86,9 +90,9 @@ func (c *cli) logsCommand() *cobra.Command {
 	var tail int
 	var since string
 	cmd := &cobra.Command{
-		Use:               "logs ID",
-		Short:             "Show what a rental prints",
-		Args:              oneRental,
+		Use:               "logs [ID]",
+		Short:             "Show what a rental prints; without an ID, the agent's own log",
+		Args:              atMostOneRental,
 		ValidArgsFunction: c.completeRental,
 		RunE: do(func(ctx context.Context, args []string) error {
 			if tail < 1 || tail > 5000 {
@@ -100,6 +104,12 @@ func (c *cli) logsCommand() *cobra.Command {
 				if from, err = parsePast(since, time.Now()); err != nil {
 					return usagef("--since: %w", err)
 				}
+			}
+			if len(args) == 0 {
+				if since != "" {
+					return usagef("--since: the agent's own log takes --tail alone")
+				}
+				return c.ownLog(tail)
 			}
 			return c.ask(func(client *agentClient) error {
 				logs, err := client.Logs(ctx, args[0], tail, from)
@@ -114,6 +124,37 @@ func (c *cli) logsCommand() *cobra.Command {
 	cmd.Flags().IntVar(&tail, "tail", 200, "newest lines to show, at most 5000")
 	cmd.Flags().StringVar(&since, "since", "", "show what is newer: 10m, or 2026-01-02T15:04:05Z")
 	return cmd
+}
+
+// maxOwnLog is how much of the agent's own log is looked at for its newest lines.
+const maxOwnLog = 4 << 20
+
+// ownLog shows the newest lines of the agent's log, where that is a file.
+func (c *cli) ownLog(tail int) error {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(logFile(cfg))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no log in %s: an agent without a tray logs to standard error, under systemd to its journal (journalctl --user -u distributed-agent); set log.file to have one", logFile(cfg))
+	}
+	if err != nil {
+		return fmt.Errorf("opening the agent's log: %w", err)
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() > maxOwnLog {
+		if _, err := f.Seek(-maxOwnLog, io.SeekEnd); err != nil {
+			return fmt.Errorf("reading the agent's log: %w", err)
+		}
+	}
+	content, err := io.ReadAll(f)
+	if err != nil {
+		return fmt.Errorf("reading the agent's log: %w", err)
+	}
+	lines := slices.Collect(strings.Lines(string(content)))
+	_, err = io.WriteString(c.out, strings.Join(lines[max(0, len(lines)-tail):], ""))
+	return err
 }
 
 // completeRental completes the id of a rental; without an agent there is nothing to offer.

@@ -1,57 +1,80 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/distributedcompute/host-agent/core/account"
+	"github.com/distributedcompute/host-agent/core/agent"
 	"github.com/distributedcompute/host-agent/core/config"
 	"github.com/distributedcompute/host-agent/core/control"
+	"github.com/distributedcompute/host-agent/core/desktop"
 	"github.com/distributedcompute/host-agent/core/keyring"
 )
 
+const addressKey = "backend.url"
+
+// setup is what the setup command was asked for.
+type setup struct {
+	keyStdin, tokenStdin bool
+	tokenFile            string
+	how                  signInFlags
+}
+
 func (c *cli) setupCommand() *cobra.Command {
-	var fromStdin bool
+	var s setup
 	cmd := &cobra.Command{
-		Use:   "setup --api-key-stdin",
-		Short: "Store the host key and write a first agent.yaml",
-		Long: `setup reads the host key of your dashboard from standard input and stores it for this user alone.
+		Use:   "setup",
+		Short: "Sign this host in and write a first agent.yaml",
+		Long: `setup makes this machine a host: it signs in at the marketplace in your browser, stores the host key
+that comes of it, and asks whether the agent is to start when you log in.
 With --backend it also writes a first agent.yaml where there is none.
 
-  distributed-agent setup --api-key-stdin --backend wss://… < key.txt`,
-		Args: cobra.NoArgs,
-		RunE: do(func(ctx context.Context, _ []string) error {
-			if !fromStdin {
-				return usagef("signing in with the browser comes with the desktop release; until then give the host key of your dashboard on standard input: distributed-agent setup --api-key-stdin < key.txt")
-			}
-			return c.setup(ctx)
-		}),
+  distributed-agent setup --backend wss://…                                  sign in in the browser
+  distributed-agent setup --device                                           with a code on another device
+  distributed-agent setup --enroll-token-file token.txt                      unattended, for many machines
+  distributed-agent setup --api-key-stdin < key.txt                          with a host key of your dashboard`,
+		Args: atMostOne("api-key-stdin", "enroll-token-file", "enroll-token-stdin", "device"),
+		RunE: do(func(ctx context.Context, _ []string) error { return c.setup(ctx, s) }),
 	}
-	cmd.Flags().BoolVar(&fromStdin, "api-key-stdin", false, "read the host key from standard input")
-	c.settingFlag(cmd.Flags(), "backend", addressKey, "address of the marketplace, wss://…, for a first agent.yaml")
+	flags := cmd.Flags()
+	flags.BoolVar(&s.keyStdin, "api-key-stdin", false, "read a host key from standard input")
+	flags.StringVar(&s.tokenFile, "enroll-token-file", lookup(c.environ, "DISTRIBUTED_AGENT_ENROLL_TOKEN_FILE"), "enrol with the token in this file")
+	flags.BoolVar(&s.tokenStdin, "enroll-token-stdin", false, "enrol with a token from standard input")
+	s.how.add(cmd)
+	c.settingFlag(flags, "backend", addressKey, "address of the marketplace, wss://…, for a first agent.yaml")
+	c.settingFlag(flags, "sign-in-issuer", "sign_in.issuer", "address of its sign-in, https://…, for a first agent.yaml")
+	c.settingFlag(flags, "sign-in-client", "sign_in.client_id", "this program's name there, for a first agent.yaml")
+	c.settingFlag(flags, "ca-file", "backend.ca_file", "authorities that may sign the marketplace's certificate (PEM)")
 	return cmd
 }
 
-const addressKey = "backend.url"
-
-// maxKeyInput is far more than a key; who sends more has sent something else.
-const maxKeyInput = 4096
-
-func (c *cli) setup(ctx context.Context) error {
-	text, err := io.ReadAll(io.LimitReader(c.in, maxKeyInput))
-	if err != nil {
-		return fmt.Errorf("reading the host key: %w", err)
+func (c *cli) setup(ctx context.Context, s setup) error {
+	// What comes from standard input is checked before anything is written.
+	var text string
+	var err error
+	byToken := s.tokenStdin || s.tokenFile != "" && !s.keyStdin
+	if s.keyStdin || byToken {
+		if text, err = c.readSecret(map[bool]string{true: "", false: s.tokenFile}[s.keyStdin || s.tokenStdin]); err != nil {
+			return err
+		}
 	}
-	key, err := keyring.Parse(string(text))
-	if err != nil {
-		return usagef("standard input: %w", err)
+	key, keyErr := keyring.Parse(text)
+	switch {
+	case keyErr != nil && s.keyStdin:
+		return usagef("standard input: %w", keyErr)
+	case keyErr != nil && byToken:
+		return usagef("the enrolment token: %w", keyErr)
 	}
-	told, err := c.storeAddress()
+	told, err := c.storeSettings()
 	if err != nil {
 		return err
 	}
@@ -62,13 +85,35 @@ func (c *cli) setup(ctx context.Context) error {
 	if err := config.MakeStateDir(cfg.StateDir); err != nil {
 		return err
 	}
-	path, err := keyring.Store(cfg.StateDir, key)
-	if err != nil {
-		return err
-	}
-	c.println("the host key is stored in %s, readable by this user alone, unencrypted", path)
 	if told == "" && cfg.Backend.URL == "" {
 		told = "the marketplace's address is not set yet: give --backend wss://…, or set backend.url in agent.yaml"
+	}
+	switch {
+	case s.keyStdin:
+		err = c.withAccount(ctx, cfg, func(a *account.Account, _ <-chan struct{}) error {
+			if err := a.Store(ctx, key); err != nil {
+				return err
+			}
+			c.tellKept(a.Info())
+			return nil
+		})
+	case cfg.Backend.URL == "":
+		return usagef("%s", told)
+	case byToken:
+		err = c.withAccount(ctx, cfg, func(a *account.Account, _ <-chan struct{}) error {
+			if err := a.Enrol(ctx, key); err != nil {
+				return err
+			}
+			c.tellSignedIn(a.Info())
+			return nil
+		})
+	default:
+		if err = c.signIn(ctx, cfg, s.how); err == nil {
+			err = c.askAutostart(ctx)
+		}
+	}
+	if err != nil {
+		return err
 	}
 	if told != "" {
 		c.println("%s", told)
@@ -76,11 +121,10 @@ func (c *cli) setup(ctx context.Context) error {
 	return c.useKey(ctx, cfg)
 }
 
-// storeAddress writes a first agent.yaml where an address is given, and tells what came of it.
-func (c *cli) storeAddress() (told string, err error) {
-	isAddress := func(f config.Flag) bool { return f.Key == addressKey }
-	given := slices.IndexFunc(c.flags, isAddress)
-	if given < 0 {
+// storeSettings writes a first agent.yaml where settings are given, and tells what came of it.
+func (c *cli) storeSettings() (told string, err error) {
+	given := slices.DeleteFunc(slices.Clone(c.flags), func(f config.Flag) bool { return f.Key == "state_dir" })
+	if !slices.ContainsFunc(given, func(f config.Flag) bool { return f.Key == addressKey }) {
 		return "", nil
 	}
 	wrote, err := c.sources().WriteFirst()
@@ -91,43 +135,82 @@ func (c *cli) storeAddress() (told string, err error) {
 		return "a first configuration is in " + wrote, nil
 	}
 	kept := c.sources()
-	kept.Flags = slices.DeleteFunc(slices.Clone(c.flags), isAddress)
+	kept.Flags = slices.DeleteFunc(slices.Clone(c.flags), func(f config.Flag) bool { return f.Key == addressKey })
 	cfg, err := config.Load(kept)
 	if err != nil {
 		return "", &usageError{err}
 	}
-	address := c.flags[given].Value
+	address := given[slices.IndexFunc(given, func(f config.Flag) bool { return f.Key == addressKey })].Value
 	if cfg.Backend.URL == address {
 		return "", nil
 	}
 	return fmt.Sprintf("%s was there already and stays as it is: set its backend.url to use %s", cfg.File, address), nil
 }
 
+// askAutostart asks once whether the agent is to start at login, where somebody can answer.
+func (c *cli) askAutostart(ctx context.Context) error {
+	if !isTerminal(c.in) || !isTerminal(c.out) || desktop.Available() != nil {
+		return nil
+	}
+	autostart, err := c.autostart()
+	if err != nil {
+		return err
+	}
+	if state, err := autostart.State(ctx); err != nil || state.On || state.Blocked != "" {
+		return err
+	}
+	fmt.Fprint(c.out, "start the agent when you log in? [Y/n] ")
+	answer, err := bufio.NewReader(c.in).ReadString('\n')
+	if err != nil {
+		return nil // nobody answers: it can be switched on later
+	}
+	if word := strings.ToLower(strings.TrimSpace(answer)); !strings.HasPrefix(cmp.Or(word, "y"), "y") {
+		c.println("it does not; to change that: distributed-agent autostart on")
+		return nil
+	}
+	if err := autostart.Enable(ctx); err != nil {
+		c.println("it cannot be set up: %v", err)
+		return nil
+	}
+	return c.tellAutostart(ctx, autostart)
+}
+
 // useKey has a running agent try the key at once, and says which key counts where it is another.
 func (c *cli) useKey(ctx context.Context, cfg *config.Config) error {
-	const overruled = "this key is not used: the agent takes the one from %s first; put the key there, or take that one away and restart the agent"
-	stored := keyring.Stored(cfg.StateDir)
 	client := control.NewClient(cfg.StateDir, buildVersion().Version)
 	status, err := client.Status(ctx)
 	if errors.Is(err, control.ErrNotRunning) {
-		_, source, err := keyFinder(cfg, os.Getenv("CREDENTIALS_DIRECTORY"))()
-		if source != stored {
-			c.println(overruled, source)
-			return err
-		}
 		c.println("next: distributed-agent start")
-		return err
+		return nil
 	}
 	if err == nil {
 		err = client.Retry(ctx)
 	}
+	if err == nil && !status.Backend.Connected {
+		status, err = looked(ctx, client, status)
+	}
 	if err != nil {
 		return fmt.Errorf("telling the running agent of the new key: %w", err)
 	}
-	if status.KeySource != string(stored) {
-		c.println(overruled, status.KeySource)
+	if problem := status.Account.Problem; problem != "" {
+		c.println("the running agent (pid %d) says: %s", status.PID, plain(problem))
 		return nil
 	}
 	c.println("the running agent (pid %d) signs on with it next, at once where it waits; see: distributed-agent status", status.PID)
 	return nil
+}
+
+// looked waits a moment until the agent has looked for its key again, and seen what goes before it.
+func looked(ctx context.Context, client *control.Client, before agent.Status) (agent.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	for status, err := range client.Watch(ctx) {
+		if err != nil {
+			return before, err
+		}
+		if status.Account.Problem != before.Account.Problem || status.Account.KeySource != before.Account.KeySource {
+			return status, nil
+		}
+	}
+	return before, nil
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -18,24 +16,28 @@ import (
 	"github.com/distributedcompute/host-agent/core/control"
 )
 
-// host runs the agent in this process until somebody quits it. Listening comes first: it makes this
-// process the agent of the state directory, and early callers wait until the agent is there.
-func (c *cli) host(ctx context.Context, cfg *config.Config, headless bool) error {
-	this := describeAgent()
-	bottom := newFooter(c.errOut)
-	bottom.terminal = bottom.terminal && !headless
-	log := newLog(bottom, cfg.Log)
+// listen makes this process the agent of the state directory; it comes first, so that there is one
+// agent and early callers wait until it is there. Another agent is *control.AlreadyRunning.
+func listen(ctx context.Context, cfg *config.Config) (*control.Listener, error) {
 	if err := config.MakeStateDir(cfg.StateDir); err != nil {
-		return err
+		return nil, err
 	}
-	listener, err := control.Listen(ctx, cfg.StateDir)
-	if _, taken := errors.AsType[*control.AlreadyRunning](err); taken {
-		return fmt.Errorf("%w; see: distributed-agent status", err)
-	}
-	if err != nil {
-		return err
-	}
-	server := control.NewServer(control.Identity{PID: os.Getpid(), Version: this.Version, StartedAt: this.StartedAt}, log)
+	return control.Listen(ctx, cfg.StateDir)
+}
+
+// hosting is how an agent is run in this process.
+type hosting struct {
+	cfg    *config.Config
+	log    *slog.Logger
+	bottom *footer
+	// keyless lets the agent run without a host key: there is a tray to sign in from.
+	keyless bool
+}
+
+// run runs the agent until somebody quits it or ctx ends.
+func (h hosting) run(ctx context.Context, listener *control.Listener) error {
+	this := describeAgent()
+	server := control.NewServer(control.Identity{PID: os.Getpid(), Version: this.Version, StartedAt: this.StartedAt}, h.log)
 
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -44,7 +46,7 @@ func (c *cli) host(ctx context.Context, cfg *config.Config, headless bool) error
 	served := make(chan error, 1)
 	wg.Go(func() { served <- server.Serve(serving, listener) })
 
-	parts, err := join(cfg, this, log)
+	parts, err := join(ctx, h.cfg, this, h.keyless, h.log)
 	if err != nil {
 		return err
 	}
@@ -54,11 +56,11 @@ func (c *cli) host(ctx context.Context, cfg *config.Config, headless bool) error
 		return err
 	}
 	server.Furnish(a)
-	log.Info("agent started", "version", this.Version, "pid", os.Getpid(), "state", cfg.StateDir, "key", parts.options.KeySource)
-	wg.Go(func() { narrate(a.Watch(serving), log, bottom) })
-	wg.Go(func() { heed(serving, served, a, log) })
+	h.log.Info("agent started", "version", this.Version, "pid", os.Getpid(), "state", h.cfg.StateDir, "key", parts.Account.Info().KeySource)
+	wg.Go(func() { narrate(a.Watch(serving), h.log, h.bottom) })
+	wg.Go(func() { heed(serving, served, a, h.log) })
 	err = a.Run(ctx)
-	log.Info("agent quit")
+	h.log.Info("agent quit")
 	return err
 }
 

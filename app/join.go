@@ -10,8 +10,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"unicode"
 
+	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/agent"
 	"github.com/distributedcompute/host-agent/core/backend"
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
@@ -21,6 +24,7 @@ import (
 	"github.com/distributedcompute/host-agent/core/keyring"
 	"github.com/distributedcompute/host-agent/core/rental"
 	"github.com/distributedcompute/host-agent/core/secret"
+	"github.com/distributedcompute/host-agent/core/signin"
 	"github.com/distributedcompute/host-agent/core/tunnel"
 )
 
@@ -31,16 +35,20 @@ type joined struct {
 	memory  io.Closer
 }
 
-// join makes the parts from the configuration. It starts nothing.
-func join(cfg *config.Config, this protocol.Agent, log *slog.Logger) (*joined, error) {
+// join makes the parts from the configuration. It starts nothing. Without a host key the error is
+// keyring.ErrNone, unless keyless says that somebody can sign in later.
+func join(ctx context.Context, cfg *config.Config, this protocol.Agent, keyless bool, log *slog.Logger) (*joined, error) {
 	j := &joined{}
-	findKey := keyFinder(cfg, os.Getenv("CREDENTIALS_DIRECTORY"))
+	account, err := openAccount(cfg, this, log)
+	if err != nil {
+		return nil, err
+	}
 	// Containers and other children have no use for the key.
 	if err := os.Unsetenv("HOST_API_KEY"); err != nil {
 		return nil, fmt.Errorf("taking the host key out of the environment: %w", err)
 	}
-	_, source, err := findKey()
-	if err != nil {
+	key, err := account.Key(ctx)
+	if err := needKey(key, err, canSignIn(cfg)); err != nil && !(keyless && errors.Is(err, keyring.ErrNone)) {
 		return nil, err
 	}
 	owner, err := keyring.OwnerKey(cfg.StateDir)
@@ -50,9 +58,7 @@ func join(cfg *config.Config, this protocol.Agent, log *slog.Logger) (*joined, e
 	if j.options, err = agentOptions(cfg, this, log); err != nil {
 		return nil, err
 	}
-	j.options.KeySource = string(source)
-
-	link, err := newLink(cfg, this, findKey, log)
+	link, err := newLink(cfg, this, account.Key, account.KeyJudged, log)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +71,7 @@ func join(cfg *config.Config, this protocol.Agent, log *slog.Logger) (*joined, e
 	if err != nil {
 		return nil, err
 	}
-	j.Link, j.Engine, j.Relay, j.Rentals = link, engine, relay, book
+	j.Account, j.Link, j.Engine, j.Relay, j.Rentals = account, link, engine, relay, book
 
 	j.Meter = hardware.NewMeter(hardware.Options{Log: log})
 	j.Survey = func(ctx context.Context, diskPath string) hardware.Survey {
@@ -82,36 +88,115 @@ func join(cfg *config.Config, this protocol.Agent, log *slog.Logger) (*joined, e
 	return j, nil
 }
 
-// finder looks for the host key anew at each call, so that a new one needs no restart.
-type finder func() (secret.String, keyring.Source, error)
+// needKey says what to do where the host key was looked for in vain. One that can be read later is no reason
+// not to start.
+func needKey(key secret.String, err error, canSignIn bool) error {
+	if err == nil && key.Empty() {
+		err = keyring.ErrNone
+	}
+	switch {
+	case errors.Is(err, keyring.ErrUnavailable):
+		return nil
+	case errors.Is(err, keyring.ErrNone) && canSignIn:
+		return fmt.Errorf("%w; sign in with: distributed-agent setup", err)
+	case errors.Is(err, keyring.ErrNone):
+		return fmt.Errorf("%w; store one with: distributed-agent setup --api-key-stdin < key.txt", err)
+	}
+	return err
+}
 
-func keyFinder(cfg *config.Config, credentialsDir string) finder {
-	options := keyring.Options{
+// openAccount joins whose host this is. It looks for no key.
+func openAccount(cfg *config.Config, this protocol.Agent, log *slog.Logger) (*account.Account, error) {
+	o := account.Options{
+		Keys:      keys(cfg),
+		CanSignIn: canSignIn(cfg),
+		StateDir:  cfg.StateDir,
+		Host:      thisHost(this),
+		Log:       log,
+	}
+	if cfg.API() != "" {
+		var authorities []byte
+		if cfg.Backend.CAFile != "" {
+			var err error
+			if authorities, err = os.ReadFile(cfg.Backend.CAFile); err != nil {
+				return nil, fmt.Errorf("reading the backend's CA file: %w", err)
+			}
+		}
+		client, err := signin.New(signin.Options{
+			Issuer:                cfg.SignIn.Issuer,
+			ClientID:              cfg.SignIn.ClientID,
+			API:                   cfg.API(),
+			CAPEM:                 authorities,
+			AllowInsecureLoopback: cfg.Backend.AllowPlaintextLoopback,
+			Version:               this.Version,
+			Log:                   log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		o.SignIn = client
+	}
+	return account.Open(o)
+}
+
+// canSignIn tells that the configuration says who vouches for people.
+func canSignIn(cfg *config.Config) bool { return cfg.SignIn.Issuer != "" && cfg.SignIn.ClientID != "" }
+
+// keys is where the host key is looked for and kept.
+func keys(cfg *config.Config) *keyring.Store {
+	return keyring.New(keyring.Options{
 		File:           cfg.APIKeyFile,
-		CredentialsDir: credentialsDir,
+		CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"),
 		Given:          cfg.APIKey,
 		GivenFile:      cfg.APIKeyEnvFile,
 		StateDir:       cfg.StateDir,
+		Origin:         cfg.API(),
+		PassphraseFile: cfg.Keyring.PassphraseFile,
+		Interactive:    isTerminal(os.Stdin),
+	})
+}
+
+// thisHost is what the marketplace is told when the host signs in; the rest comes with the registration.
+func thisHost(this protocol.Agent) signin.Host {
+	name, err := os.Hostname()
+	if err != nil {
+		name = "" // the page then says no name
 	}
-	return func() (secret.String, keyring.Source, error) {
-		key, source, err := keyring.Find(options)
-		if errors.Is(err, keyring.ErrNone) {
-			err = fmt.Errorf("%w; store one with: distributed-agent setup --api-key-stdin < key.txt", err)
-		}
-		return key, source, err
+	return signin.Host{
+		Hostname: name, OS: this.OS, Arch: this.Arch, AgentVersion: this.Version,
+		Hardware: plural(runtime.NumCPU(), "CPU thread"),
 	}
 }
 
-func newLink(cfg *config.Config, this protocol.Agent, findKey finder, log *slog.Logger) (*backend.Link, error) {
+func newLink(cfg *config.Config, this protocol.Agent, find func(context.Context) (secret.String, error), judged func(string), log *slog.Logger) (*backend.Link, error) {
 	return backend.New(backend.Options{
-		URL:                    cfg.Backend.URL,
-		Key:                    func(context.Context) (secret.String, error) { key, _, err := findKey(); return key, err },
+		URL: cfg.Backend.URL,
+		Key: func(ctx context.Context) (secret.String, error) {
+			key, err := find(ctx)
+			switch {
+			case errors.Is(err, keyring.ErrUnavailable):
+				return key, &backend.KeyUnreadable{Problem: sentence(err)}
+			case errors.Is(err, keyring.ErrNone):
+				return secret.String{}, nil
+			}
+			return key, err
+		},
+		Judged:                 judged,
 		CAFile:                 cfg.Backend.CAFile,
 		Version:                this.Version,
 		AllowPlaintextLoopback: cfg.Backend.AllowPlaintextLoopback,
 		Heartbeat:              cfg.Heartbeat,
 		Log:                    log,
 	})
+}
+
+// sentence writes an error as a person reads it among others.
+func sentence(err error) string {
+	text := []rune(err.Error())
+	if len(text) > 0 {
+		text[0] = unicode.ToUpper(text[0])
+	}
+	return strings.TrimSuffix(string(text), ".") + "."
 }
 
 // routePrefix tells this host's routes from those of others on the same relay, and stays the same

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/agent"
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
 	"github.com/distributedcompute/host-agent/core/hardware"
@@ -49,6 +50,7 @@ func facts(s agent.Status, now time.Time) [][]string {
 		{"agent", fmt.Sprintf("%s on %s/%s, pid %d, up %s", s.Agent.Version, s.Agent.OS, s.Agent.Arch, s.PID, span(now.Sub(s.Agent.StartedAt)))},
 		{"node", describeNode(s, now)},
 		{"backend", describeBackend(s.Backend, now)},
+		{"account", describeAccount(s.Account, now)},
 		{"key", cmp.Or(s.KeySource, none)},
 		{"docker", describeEngine(s.Engine)},
 		{"relay", describeRelay(s.Relay)},
@@ -67,10 +69,57 @@ func facts(s agent.Status, now time.Time) [][]string {
 		}
 		lines = append(lines, []string{"load", describeLoad(s.Sample)})
 	}
-	if e := s.Earnings; e != nil {
-		lines = append(lines, []string{"earnings", fmt.Sprintf("%s %s today, %s this month, %s unpaid", e.Today, e.Currency, e.Month, e.Unpaid)})
+	if words := describeEarnings(s.Earnings); words != "" {
+		lines = append(lines, []string{"earnings", words})
+	}
+	for _, n := range s.Notices {
+		lines = append(lines, []string{"notice", clock(n.At, now) + " " + measured(cmp.Or(n.Title, none), cmp.Or(n.Body, none), cmp.Or(n.URL, none))})
 	}
 	return lines
+}
+
+// describeAccount says whose host this is.
+func describeAccount(a account.Info, now time.Time) string {
+	words := "not signed in"
+	switch {
+	case a.SigningIn != nil:
+		words = "waiting until " + clock(a.SigningIn.ExpiresAt, now) + " for a sign-in at " + a.SigningIn.URL
+		if a.SigningIn.UserCode != "" {
+			words += " with the code " + a.SigningIn.UserCode
+		}
+	case a.SignedIn && a.Owner != "":
+		words = "signed in as " + a.Owner
+	case a.SignedIn:
+		words = "signed in by a host key"
+	case a.CanSignIn:
+		words += "; to sign in, run: distributed-agent sign-in"
+	}
+	if a.Problem != "" {
+		words += "; " + a.Problem
+	}
+	return words
+}
+
+// describeEarnings says what is known, "" where that is nothing.
+func describeEarnings(e *protocol.Earnings) string {
+	if e == nil {
+		return ""
+	}
+	var words []string
+	for _, sum := range []struct{ amount, words string }{
+		{e.RatePerHour, " an hour now"}, {e.Today, " today"}, {e.Month, " this month"}, {e.Total, " in all"}, {e.Unpaid, " unpaid"},
+	} {
+		if sum.amount != "" {
+			words = append(words, sum.amount+sum.words)
+		}
+	}
+	if e.NextPayoutAt != nil {
+		words = append(words, "next payout "+e.NextPayoutAt.Local().Format("2 January"))
+	}
+	if len(words) > 0 && e.Currency != "" {
+		words[0] = e.Currency + " " + words[0]
+	}
+	return strings.Join(words, ", ")
 }
 
 func describeNode(s agent.Status, now time.Time) string {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/agent"
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
 	"github.com/distributedcompute/host-agent/core/hardware"
@@ -40,7 +41,9 @@ func rented() agent.Status {
 		Sample:    hardware.Sample{CPUUtilization: new(12.4), RAMUsageMB: new(int64(9120)), DiskUsageGB: new(int64(211)), GPUTempC: []*float64{new(61.0), nil}, GPUUtilization: []*float64{new(97.0), new(0.0)}, GPUMemoryUsedMB: []*int64{new(int64(20110)), new(int64(0))}},
 		Offer:     protocol.Offer{GPUIndices: []int{0, 1}, CPUCores: 14, RAMMB: 28 << 10, DiskGB: 400, MinPricePerGPUHour: "0.35", Currency: "USD"},
 		Proposal:  &protocol.Offer{CPUCores: 14},
-		Earnings:  &protocol.Earnings{Currency: "USD", Today: "4.18", Month: "91.02", Unpaid: "12.00"},
+		Account:   account.Info{SignedIn: true, Owner: "ada@example.com"},
+		Earnings:  &protocol.Earnings{Currency: "USD", RatePerHour: "0.42", Today: "4.18", Month: "91.02", Total: "1024.00", Unpaid: "12.00", NextPayoutAt: new(noon.AddDate(0, 0, 8))},
+		Notices:   []agent.Notice{{At: noon.Add(-time.Hour), Notice: protocol.Notice{Title: "Maintenance", Body: "The relay restarts at 14:00."}}},
 		Rentals: []rental.Status{
 			{
 				ID: "r-1", State: rental.Running, StartedAt: noon.Add(-90 * time.Second),
