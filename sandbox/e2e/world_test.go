@@ -86,7 +86,13 @@ func (l *lab) set(dir string) error {
 		return err
 	}
 	l.docker = dialDocker(l.engine.Host())
-	return nil
+	return l.open(dir)
+}
+
+// open lets agents of other users have the program and the engine, as members of a docker group have.
+func (l *lab) open(dir string) error {
+	socket := strings.TrimPrefix(l.engine.Host(), "unix://")
+	return errors.Join(os.Chmod(dir, 0o711), os.Chmod(filepath.Dir(socket), 0o711), os.Chmod(socket, 0o666))
 }
 
 // world is one test's marketplace and host: everything but the engine is its own.
@@ -97,20 +103,26 @@ type world struct {
 	node  string   // set by start
 	agent *process // the one that was started last
 	env   []string // for the agent
+	user  uint32   // whom the agent runs for
 }
 
 // options vary a world; the zero value is the usual one.
 type options struct {
-	seedOnly bool
-	gpus     string // lines for the NVML stand-in, whose source tells their form
+	seedOnly  bool
+	signedOut bool
+	gpus      string // lines for the NVML stand-in, whose source tells their form
+	dir       string // of the marketplace; "": a fresh one, for root alone
 }
 
 func newWorld(t *testing.T, o options) *world {
 	t.Helper()
 	w := &world{t: t, ctx: t.Context()}
 	var err error
+	if o.dir == "" {
+		o.dir = t.TempDir()
+	}
 	w.Market, err = market.Open(w.ctx, market.Options{
-		Dir: t.TempDir(), DockerHost: shared.engine.Host(), SeedOnly: o.seedOnly, Workload: shared.guest,
+		Dir: o.dir, DockerHost: shared.engine.Host(), SeedOnly: o.seedOnly, SignedOut: o.signedOut, Workload: shared.guest,
 	})
 	w.must(err)
 	t.Cleanup(func() { w.must(w.Market.Close()) })
@@ -152,15 +164,30 @@ func (w *world) start() {
 // run starts the agent's process without waiting for more.
 func (w *world) run() {
 	w.t.Helper()
-	w.agent = startProcess(w.t, w.env, shared.agent, "start", "--headless", "--config", w.Config())
+	w.process("start", "--headless", "--config", w.Config())
+}
+
+// process starts the program for the world's user.
+func (w *world) process(args ...string) *process {
+	w.t.Helper()
+	w.agent = startProcess(w.t, w.user, w.env, shared.agent, args...)
+	return w.agent
 }
 
 // cli runs one command of the program against the running agent and returns its output and exit code.
 func (w *world) cli(args ...string) (string, int) {
 	w.t.Helper()
+	return w.cliWith("", args...)
+}
+
+// cliWith is cli with something on standard input.
+func (w *world) cliWith(input string, args ...string) (string, int) {
+	w.t.Helper()
 	args = append(args, "--config", w.Config())
 	cmd := exec.CommandContext(w.within(), shared.agent, args...)
-	cmd.Env = market.WithoutSettings(os.Environ())
+	cmd.Stdin = strings.NewReader(input)
+	cmd.Env = append(market.WithoutSettings(os.Environ()), w.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: w.user, Gid: w.user}}
 	out, err := cmd.CombinedOutput()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return string(out), exit.ExitCode()
@@ -185,6 +212,9 @@ func (w *world) status() status {
 
 // status is the part of the agent's status that tests look at.
 type status struct {
+	Node struct {
+		State string `json:"state"`
+	} `json:"node"`
 	Accepting bool   `json:"accepting"`
 	Why       string `json:"not_accepting_because"`
 	Backend   struct {
@@ -340,12 +370,12 @@ type process struct {
 	done chan struct{}
 }
 
-func startProcess(t *testing.T, env []string, program string, args ...string) *process {
+func startProcess(t *testing.T, user uint32, env []string, program string, args ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(program, args...), log: &buffer{}, done: make(chan struct{})}
 	p.cmd.Env = append(market.WithoutSettings(os.Environ()), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: &syscall.Credential{Uid: user, Gid: user}}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
