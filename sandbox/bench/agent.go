@@ -26,9 +26,12 @@ type bench struct {
 }
 
 // start runs the agent and returns when it was started.
-func (b *bench) start() (time.Time, error) {
-	b.agent = exec.Command(b.program, "start", "--headless", "--config", b.Config())
-	b.agent.Env = market.WithoutSettings(os.Environ())
+func (b *bench) start() (time.Time, error) { return b.run(nil, "start", "--headless") }
+
+// run runs the program with a command and returns when it was started.
+func (b *bench) run(env []string, command ...string) (time.Time, error) {
+	b.agent = exec.Command(b.program, append(command, "--config", b.Config())...)
+	b.agent.Env = append(market.WithoutSettings(os.Environ()), env...)
 	b.agent.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if os.Getenv("BENCH_LOG") != "" {
 		b.agent.Stderr = os.Stderr

@@ -19,12 +19,17 @@ const window = 30 * time.Second
 
 // idle watches the agent while it is registered, its relay connected, and nothing is rented.
 func (b *bench) idle(ctx context.Context, windows int) ([]figure, error) {
-	b.stop()
 	if _, err := b.startUp(ctx, 1); err != nil {
 		return nil, err
 	}
+	return b.watch("idle", windows, 25, 20, 10)
+}
+
+// watch tells what the agent uses that is running, and what of it is the most it may be: MB of memory, ms of CPU
+// time a minute, voluntary switches a second.
+func (b *bench) watch(name string, windows int, memory, busy, switching float64) ([]figure, error) {
 	time.Sleep(10 * time.Second) // start-up is over
-	progress("idle, %d windows of %v", windows, window)
+	progress("%s, %d windows of %v", name, windows, window)
 	var cpu, switches []float64
 	before, err := readUsage(b.agent.Process.Pid)
 	if err != nil {
@@ -41,9 +46,9 @@ func (b *bench) idle(ctx context.Context, windows int) ([]figure, error) {
 		before = after
 	}
 	return []figure{
-		{"idle: resident memory", float64(before.rss) / 1e6, "MB", 25},
-		{"idle: CPU time, median window", median(cpu), "ms/min", 20},
-		{"idle: voluntary context switches, median window", median(switches), "/s", 10},
+		{name + ": resident memory", float64(before.rss) / 1e6, "MB", memory},
+		{name + ": CPU time, median window", median(cpu), "ms/min", busy},
+		{name + ": voluntary context switches, median window", median(switches), "/s", switching},
 	}, nil
 }
 

@@ -74,6 +74,7 @@ func run(ctx context.Context) error {
 		func(ctx context.Context) ([]figure, error) { return b.startUp(ctx, *rounds) },
 		func(ctx context.Context) ([]figure, error) { return b.rentals(ctx, *rounds) },
 		func(ctx context.Context) ([]figure, error) { return b.idle(ctx, *windows) },
+		func(ctx context.Context) ([]figure, error) { return b.tray(ctx, *rounds, *windows) },
 		heartbeat,
 	} {
 		some, err := measure(ctx)
