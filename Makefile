@@ -11,12 +11,27 @@ FUZZTIME ?= 30s
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 INSTALL = $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends
 PROGRAMS := build/distributed-agent build/sandbox build/frps
+# What tests need beside the programs of setup, as program:package.
+TEST_TOOLS := dbus-daemon:dbus gnome-keyring-daemon:gnome-keyring secret-tool:libsecret-tools \
+	desktop-file-validate:desktop-file-utils systemd-analyze:systemd Xvfb:xvfb xclip:xclip node:nodejs npm:npm
+SCREENSHOT_TOOLS := Xvfb:xvfb dbus-daemon:dbus xfwm4:xfwm4 xfce4-panel:xfce4-panel xdotool:xdotool import:imagemagick xsetroot:x11-xserver-utils
+WINE_TOOLS := Xvfb:xvfb xdotool:xdotool import:imagemagick wine:wine
+export OIDC_PROVIDER_DIR ?= $(CURDIR)/build/npm/oidc-provider
+
+# install is $(call install,target,program:package…): it installs the packages whose programs are missing.
+define install
+@missing=""; for tool in $(2); do command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; done; \
+if [ -n "$$missing" ]; then \
+	echo "$(1): installing$$missing"; \
+	$(SUDO) apt-get -qq -o DPkg::Lock::Timeout=300 update && $(INSTALL) $$missing >/dev/null; \
+fi
+endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check bench fuzz cross clean
+.PHONY: help setup setup-test build demo test test-wine check bench fuzz cross screenshots icons clean
 
 help: ## show this list
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: ## install what demo and tests need from the distribution (Docker, iptables, a C compiler)
 	@missing=""; \
@@ -29,6 +44,14 @@ setup: ## install what demo and tests need from the distribution (Docker, iptabl
 		$(INSTALL) $$missing >/dev/null || exit 1; \
 	fi; \
 	command -v docker >/dev/null || { echo "setup: installing docker-cli"; $(INSTALL) docker-cli >/dev/null; } # a package of its own since Debian 13
+
+setup-test: setup ## install what tests need more (D-Bus, a keyring, a screen, Chromium, node and npm)
+	$(call install,setup,$(TEST_TOOLS))
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+		{ echo "setup: installing chromium"; $(INSTALL) chromium >/dev/null; }
+
+build/npm/oidc-provider/.installed: core/signin/testdata/oidc-provider/package.json core/signin/testdata/oidc-provider/package-lock.json
+	@mkdir -p $(@D) && cp $^ $(@D)/ && npm ci --prefix $(@D) --ignore-scripts --silent && touch $@
 
 build: $(PROGRAMS) ## build the agent, the sandbox and its relay into build/
 
@@ -47,10 +70,22 @@ demo: setup build ## rent this machine for real, on the embedded sandbox (DEMO_O
 	@echo "demo: renting this machine on a sandbox marketplace: real Docker Engine, real frp relay, nothing leaves loopback"
 	@build/sandbox demo --agent build/distributed-agent
 
-test: setup build/frps ## run every test, with the race detector, on a private Docker Engine
+test: setup-test build/frps build/npm/oidc-provider/.installed ## run every test, with the race detector, on a private Docker Engine
 	@[ -z "$(SUDO)" ] || sudo -n true 2>/dev/null || { echo "test: the private Docker Engine needs root"; sudo -v; }
 	@echo "test: all packages with -race; a private Docker Engine runs in a network namespace of its own"
 	@FRPS="$(CURDIR)/build/frps" go test -race -timeout 12m ./...
+
+test-wine: ## start the Windows programs under Wine: icon, status, start at login
+	$(call install,test-wine,$(WINE_TOOLS))
+	@echo "test-wine: the Windows programs in a Wine of their own, on a screen of their own"
+	go test -tags wine -count=1 -timeout 15m ./sandbox/wine
+
+screenshots: setup build ## take docs/screenshots anew, of the real program in a real panel
+	$(call install,screenshots,$(SCREENSHOT_TOOLS))
+	@go run ./sandbox/screenshots -out docs/screenshots
+
+icons: ## draw the pictures of assets/svg again
+	@go generate ./assets
 
 check: ## format, vet, staticcheck, import rules, and a build for Windows and macOS
 	@unformatted=$$(go tool gofumpt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "run gofumpt on:"; echo "$$unformatted"; exit 1; }
@@ -61,9 +96,10 @@ check: ## format, vet, staticcheck, import rules, and a build for Windows and ma
 	$(MAKE) --no-print-directory cross
 
 cross: ## compile the agent for Windows and macOS
-	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 go vet ./core/... ./app/...
+	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 go vet ./core/... ./app/... ./tray/... ./assets/...
 	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 go build -o build/windows/distributed-agent.exe ./app
-	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go vet ./core/... ./app/...
+	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 go build -ldflags -H=windowsgui -o build/windows/distributed-agentw.exe ./app
+	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go vet ./core/... ./app/... ./tray/... ./assets/...
 	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go build -o build/darwin-arm64/distributed-agent ./app
 	CGO_ENABLED=0 GOOS=darwin GOARCH=amd64 go build -o build/darwin-amd64/distributed-agent ./app
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -o build/linux-arm64/distributed-agent ./app
