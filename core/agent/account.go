@@ -15,17 +15,24 @@ func (accountTold) apply(l *loop) {
 	before, now := l.account, l.parts.Account.Info()
 	l.account = now
 	if now.NodeID != "" && now.NodeID != before.NodeID && now.NodeID != l.memory.NodeID {
-		l.memory.NodeID = now.NodeID
-		l.remember()
+		l.become(now.NodeID)
 		l.keep(func(error) {})
 	}
 	if !now.SignedIn && before.SignedIn {
+		l.become(l.memory.NodeID)
+		l.keep(func(error) {})
 		l.parts.Link.HangUp() // the marketplace does it too, if it could be told
 	}
 	if now.SignedIn != before.SignedIn || now.KeyID != before.KeyID || now.KeySource != before.KeySource {
 		// The link asks the picture for the node's id, which has to be the key's by then.
 		l.answers = append(l.answers, l.parts.Link.Retry)
 	}
+}
+
+// become makes this host a node, or a node that nobody's account has: what was earned before was another's.
+func (l *loop) become(node string) {
+	l.memory.NodeID, l.memory.Earned = node, nil
+	l.remember()
 }
 
 // SignIn begins to sign this host in, "" in the way the account chooses. It returns once a person can be

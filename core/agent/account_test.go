@@ -105,8 +105,15 @@ func TestAccount(t *testing.T) {
 			{"a key by hand", account.Info{SignedIn: true, KeySource: "keyring"}, "node-1", 4},
 			{"moved", account.Info{SignedIn: true, NodeID: "node-2", KeyID: "k-3", KeySource: "keyring"}, "node-2", 5},
 		} {
+			s.link.in <- protocol.Incoming{Data: &protocol.Earnings{Currency: "USD", Today: "4.18"}}
+			synctest.Wait()
+			was := s.Status()
 			who.become(step.info)
 			got := s.Status()
+			another := got.NodeID != was.NodeID || was.Account.SignedIn && !got.Account.SignedIn
+			if kept := got.Earnings != nil; kept == another {
+				t.Errorf("%s: earnings of the node before are kept: %t", step.name, kept)
+			}
 			if diff := cmp.Diff(step.info, got.Account); diff != "" || got.KeySource != step.info.KeySource || got.NodeID != step.node {
 				t.Errorf("%s: node %q, key source %q, account (-want +got):\n%s", step.name, got.NodeID, got.KeySource, diff)
 			}

@@ -84,8 +84,7 @@ func backendMayGoOn(answer func(error)) func(error) {
 
 func (l *loop) registered(r *protocol.Registered) {
 	if r.NodeID != "" && r.NodeID != l.memory.NodeID {
-		l.memory.NodeID = r.NodeID
-		l.remember()
+		l.become(r.NodeID)
 	}
 	if r.HeartbeatIntervalS > 0 {
 		l.parts.Link.SetInterval(time.Duration(r.HeartbeatIntervalS) * time.Second)
