@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/distributedcompute/host-agent/assets"
 	"github.com/distributedcompute/host-agent/sandbox/backend"
@@ -16,33 +18,33 @@ import (
 )
 
 const (
-	stateDir = `C:\agent`
-
 	// What Windows and the user keep of programs that start with the session.
 	runKey      = `HKCU\Software\Microsoft\Windows\CurrentVersion\Run`
 	approvedKey = `HKCU\Software\Microsoft\Windows\CurrentVersion\Explorer\StartupApproved\Run`
 	runValue    = "io.distributedcompute.Agent"
 )
 
-// market opens a backend and returns the path of an agent.yaml for it.
-func (w *world) market() (*backend.Backend, string) {
+// market opens a backend and returns the path of an agent.yaml for it. The state directory is a new one:
+// Wine 8 cannot remove a file as Go's os.Root does, which an agent that starts again may have to.
+func (w *world) market() (b *backend.Backend, config, stateDir string) {
 	w.t.Helper()
 	authority, err := ca.New()
 	w.must(err)
-	b, err := backend.Start(w.t.Context(), backend.Options{CA: authority})
+	b, err = backend.Start(w.t.Context(), backend.Options{CA: authority})
 	w.must(err)
 	w.t.Cleanup(func() { b.Close() })
 	dir := w.t.TempDir()
 	w.must(os.WriteFile(filepath.Join(dir, "ca.pem"), authority.PEM(), 0o600))
-	config := filepath.Join(dir, "agent.yaml")
+	config = filepath.Join(dir, "agent.yaml")
+	stateDir = `C:\agent-` + strconv.FormatInt(time.Now().UnixNano(), 36)
 	w.must(os.WriteFile(config, fmt.Appendf(nil, "backend:\n  url: %s\n  ca_file: ca.pem\nstate_dir: '%s'\n", b.URL(), stateDir), 0o600))
 	// As a variable: Wine shows Windows no access list that would keep a file private.
 	w.environ = append(w.environ, "HOST_API_KEY="+b.IssueKey().Reveal())
-	return b, windowsPath(config)
+	return b, windowsPath(config), stateDir
 }
 
 // wedge has doorstop be the first client of the agent's pipe, whose name core/control makes like this.
-func (w *world) wedge() *process {
+func (w *world) wedge(stateDir string) *process {
 	w.t.Helper()
 	sum := sha256.Sum256([]byte(strings.ToLower(stateDir)))
 	return w.start(shared.program("doorstop.exe"), fmt.Sprintf(`\\.\pipe\distributed-agent-%x`, sum[:8]))
@@ -52,13 +54,13 @@ func (w *world) wedge() *process {
 func TestTray(t *testing.T) {
 	w := &world{t: t}
 	w.open()
-	b, config := w.market()
+	b, config, stateDir := w.market()
 	agent, window := shared.program("distributed-agent.exe"), shared.program("distributed-agentw.exe")
 
 	if w.shows(assets.Problem) {
 		t.Fatal("the taskbar shows the icon before there is one")
 	}
-	wedge := w.wedge()
+	wedge := w.wedge(stateDir)
 	tray := w.start(window, "tray", "--config", config)
 	w.eventually("the agent's pipe is there", func() bool { return strings.Contains(wedge.said(), "in") })
 	_, err := b.WaitNode(t.Context())

@@ -42,6 +42,7 @@ func (w *world) open() {
 	w.screen = true
 	w.environ = append(w.environ, "DISPLAY=:"+strings.TrimSpace(display))
 
+	w.must(shared.boot()) // a desktop of a test before would still be there, on a screen that has gone
 	// By its name Wine knows that this desktop wants a taskbar.
 	w.succeeds("reg", "add", `HKCU\Software\Wine\Explorer`, "/v", "Desktop", "/d", "shell", "/f")
 	w.succeeds("reg", "add", `HKCU\Software\Wine\Explorer\Desktops`, "/v", "shell", "/d", "1024x600", "/f")

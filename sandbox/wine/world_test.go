@@ -66,13 +66,21 @@ func (l *lab) set() error {
 	if out, err := l.command("wineboot", "--init").CombinedOutput(); err != nil {
 		return fmt.Errorf("making a Wine prefix: %w\n%s", err, out)
 	}
+	if err := l.command("wineserver", "--wait").Run(); err != nil { // it writes the registry on leaving
+		return fmt.Errorf("making a Wine prefix: %w", err)
+	}
 	if err := os.WriteFile(filepath.Join(l.prefix, "drive_c/windows/system32/bcryptprimitives.dll"), prngDLL(), 0o600); err != nil {
 		return fmt.Errorf("putting a library into the Wine prefix: %w", err)
 	}
+	return l.boot()
+}
+
+// boot starts Wine anew. It stays: else every program that runs alone would start and end all of it.
+func (l *lab) boot() error {
+	l.command("wineserver", "--kill").Run() // an error is that none runs
 	if err := l.command("wineserver", "--wait").Run(); err != nil {
-		return fmt.Errorf("waiting for the Wine prefix: %w", err)
+		return fmt.Errorf("waiting for Wine to end: %w", err)
 	}
-	// Else every program that runs alone starts and ends all of Wine.
 	if err := l.command("wineserver", "--persistent").Run(); err != nil {
 		return fmt.Errorf("starting Wine: %w", err)
 	}
