@@ -100,6 +100,7 @@ func screen(t *testing.T) string {
 // show starts the tray, with its agent unless one is running, and waits for the icon.
 func (d *desk) show() *process {
 	d.t.Helper()
+	d.must(d.panel.Empty(d.within())) // the one before has gone
 	p := d.process("tray", "--config", d.Config())
 	icon, err := d.panel.Icon(d.within())
 	d.must(err)
