@@ -42,6 +42,7 @@ func run(ctx context.Context) error {
 	out := flag.String("out", "docs/screenshots", "folder the pictures go to")
 	program := flag.String("agent", "build/distributed-agent", "program of the host agent")
 	flag.Parse()
+	asked := ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("the pictures took longer than %s", patience))
 	defer cancel()
 
@@ -55,7 +56,7 @@ func run(ctx context.Context) error {
 	}
 	s := newStory(dir, *out)
 	err := s.play(ctx, *program)
-	if err != nil {
+	if err != nil && asked.Err() == nil {
 		err = errors.Join(err, s.lastSight(), errors.New(s.lastWords()))
 	}
 	return errors.Join(err, s.leave())

@@ -31,7 +31,6 @@ type story struct {
 	panel  panel
 	engine *engine.Engine
 	market *market.Market
-	agent  *process
 
 	icons struct{ light, dark []*image.NRGBA }
 	names []string // of the icons
@@ -49,7 +48,7 @@ func (s *story) play(ctx context.Context, program string) error {
 	if err := s.prepare(ctx, program); err != nil {
 		return err
 	}
-	for _, act := range []func(context.Context) error{
+	for _, act := range []step{
 		s.signIn, s.online, s.pause, s.problem, s.rent, s.drain, s.offline,
 	} {
 		if err := act(ctx); err != nil {
@@ -96,7 +95,7 @@ func (s *story) prepare(ctx context.Context, program string) (err error) {
 	if err := give(s.market.Dir); err != nil {
 		return err
 	}
-	s.agent, err = s.desk.start(owner, []string{"LD_LIBRARY_PATH=" + nvml, "NVML_SHIM=" + nvml}, s.desk.path("bin/distributed-agent"), "tray", "--config", s.market.Config())
+	_, err = s.desk.start(owner, []string{"LD_LIBRARY_PATH=" + nvml, "NVML_SHIM=" + nvml}, s.desk.path("bin/distributed-agent"), "tray", "--config", s.market.Config())
 	return err
 }
 
