@@ -13,7 +13,7 @@ INSTALL = $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::
 PROGRAMS := build/distributed-agent build/sandbox build/frps
 # What tests need beside the programs of setup, as program:package.
 TEST_TOOLS := dbus-daemon:dbus gnome-keyring-daemon:gnome-keyring secret-tool:libsecret-tools \
-	desktop-file-validate:desktop-file-utils systemd-analyze:systemd Xvfb:xvfb xclip:xclip node:nodejs npm:npm
+	desktop-file-validate:desktop-file-utils gio:libglib2.0-bin systemd-analyze:systemd Xvfb:xvfb xclip:xclip node:nodejs npm:npm
 SCREENSHOT_TOOLS := Xvfb:xvfb dbus-daemon:dbus xfwm4:xfwm4 xfce4-panel:xfce4-panel xdotool:xdotool import:imagemagick xsetroot:x11-xserver-utils
 WINE_TOOLS := Xvfb:xvfb xdotool:xdotool import:imagemagick wine:wine
 export OIDC_PROVIDER_DIR ?= $(CURDIR)/build/npm/oidc-provider

@@ -37,7 +37,7 @@ func (c *cli) tray(ctx context.Context) error {
 	err := c.trayOf(ctx)
 	if err != nil && desktop.Available() == nil && !isTerminal(c.errOut) {
 		// Whoever clicked on an icon looks at no terminal.
-		notifier := desktop.NewNotifier(desktop.NotifierOptions{Icon: assets.App()})
+		notifier := desktop.NewNotifier(desktop.NotifierOptions{Name: "DistributedCompute", Icon: assets.App()})
 		err = errors.Join(err, notifier.Notify(ctx, desktop.Note{Key: "failed", Title: "DistributedCompute has ended", Body: err.Error(), Urgent: true}))
 	}
 	return err

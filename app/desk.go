@@ -29,7 +29,7 @@ func (c *cli) desk(cfg *config.Config, start func(context.Context) error) (*desk
 	if err != nil {
 		return nil, err
 	}
-	notifier := desktop.NewNotifier(desktop.NotifierOptions{Icon: assets.App()})
+	notifier := desktop.NewNotifier(desktop.NotifierOptions{Name: "DistributedCompute", Icon: assets.App()})
 	return &desk{autostart, notifier, wishes{cfg.StateDir, cfg.Desktop.Notifications}, start}, nil
 }
 

@@ -58,6 +58,7 @@ var homes = map[string][]string{
 	"github.com/NVIDIA/go-nvml":              {"core/hardware"},
 	"github.com/shirou/gopsutil":             {"core/hardware"},
 	"github.com/showwin/speedtest-go":        {"core/hardware"},
+	"github.com/godbus/dbus":                 {"tray", "core/desktop", "core/keyring", "sandbox/trayhost", "sandbox/screenshots"},
 	"github.com/zalando/go-keyring":          {"core/keyring"},
 	"github.com/emersion/go-autostart":       {"core/desktop"},
 	"github.com/pkg/browser":                 {"core/desktop"},

@@ -106,7 +106,7 @@ func (a *Autostart) Disable(ctx context.Context) error {
 }
 
 // Refresh puts the program's present path into the user's entry where that has another program's or one that is not
-// there any more; the arguments in it stay. What is off stays off, a link that leads to the program stays a
+// there any more. An entry with other arguments starts another agent, and stays. What is off stays off, a link that leads to the program stays a
 // link, and a program among temporary files changes nothing. To be called on every start.
 func (a *Autostart) Refresh(ctx context.Context) error {
 	if err := ctx.Err(); err != nil || asRoot() {
@@ -126,8 +126,8 @@ func (a *Autostart) Refresh(ctx context.Context) error {
 	case err != nil:
 	case len(command) == 0: // it cannot be read: half written, or edited
 		err = a.record(program, a.args)
-	case !same(command[0], program):
-		err = a.record(program, command[1:])
+	case !same(command[0], program) && slices.Equal(command[1:], a.args):
+		err = a.record(program, a.args)
 	}
 	if err != nil {
 		return fmt.Errorf("correcting what starts with the session: %w", err)

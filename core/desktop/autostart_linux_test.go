@@ -247,7 +247,7 @@ func TestWhatOthersSwitchIsRead(t *testing.T) {
 
 func TestEntriesThatStartNothingSayWhy(t *testing.T) {
 	file := own(t)
-	a := desktop.NewAutostart(desktop.AutostartOptions{Program: program(t, "agent")})
+	a := desktop.NewAutostart(desktop.AutostartOptions{Program: program(t, "agent"), Args: []string{"tray"}})
 	for text, want := range map[string]string{
 		"Exec=/no/such/agent tray": "starting with the session is on, but for /no/such/agent, which is not there any more; switch it on again",
 		`Exec="half`:               "starting with the session is on, but for a command that cannot be read; switch it on again",
@@ -300,8 +300,8 @@ func TestEntryForAllUsersIsMasked(t *testing.T) {
 
 func TestRefresh(t *testing.T) {
 	file := own(t)
-	old := program(t, "1.0/agent")
-	must(t, desktop.NewAutostart(desktop.AutostartOptions{Program: old, Args: []string{"tray", "--config", "/my config"}}).Enable(t.Context()))
+	old, args := program(t, "1.0/agent"), []string{"tray", "--config", "/my config"}
+	must(t, desktop.NewAutostart(desktop.AutostartOptions{Program: old, Args: args}).Enable(t.Context()))
 	moved := filepath.Join(os.Getenv("HOME"), "apps", "agent")
 	must(t, os.Rename(old, moved))
 
@@ -318,7 +318,13 @@ func TestRefresh(t *testing.T) {
 		{moved, link}, // the link leads to the program after its updates too
 		{another, another},
 	} {
-		a := desktop.NewAutostart(desktop.AutostartOptions{Program: tt.program, Args: []string{"other"}})
+		other := desktop.NewAutostart(desktop.AutostartOptions{Program: tt.program, Args: []string{"tray"}})
+		unchanged := read(t, file)
+		must(t, other.Refresh(t.Context()))
+		if read(t, file) != unchanged {
+			t.Errorf("%s: another agent's entry was taken over", tt.program)
+		}
+		a := desktop.NewAutostart(desktop.AutostartOptions{Program: tt.program, Args: args})
 		must(t, a.Refresh(t.Context()))
 		if diff := cmp.Diff(strings.ReplaceAll(before, old, tt.want), read(t, file)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.program, diff)
@@ -326,13 +332,13 @@ func TestRefresh(t *testing.T) {
 	}
 	info, err := os.Stat(file)
 	must(t, err)
-	must(t, desktop.NewAutostart(desktop.AutostartOptions{Program: another}).Refresh(t.Context()))
+	must(t, desktop.NewAutostart(desktop.AutostartOptions{Program: another, Args: args}).Refresh(t.Context()))
 	if again, err := os.Stat(file); err != nil || !os.SameFile(info, again) {
 		t.Errorf("the entry was written without need: %v", err)
 	}
 
 	must(t, os.Remove(file))
-	must(t, desktop.NewAutostart(desktop.AutostartOptions{Program: link}).Refresh(t.Context()))
+	must(t, desktop.NewAutostart(desktop.AutostartOptions{Program: link, Args: args}).Refresh(t.Context()))
 	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("refreshing has switched it on: %v", err)
 	}

@@ -90,7 +90,7 @@ func TestRunKey(t *testing.T) {
 	// The same program without a console window goes first, and moving keeps the arguments.
 	window := strings.TrimSuffix(console, ".exe") + "w.exe"
 	must(t, os.WriteFile(window, nil, 0o600))
-	must(t, desktop.NewAutostart(desktop.AutostartOptions{Program: console, Args: []string{"start"}}).Refresh(t.Context()))
+	must(t, desktop.NewAutostart(desktop.AutostartOptions{Program: console, Args: []string{"tray", "--config", `C:\my files\`, `a"b`, ""}}).Refresh(t.Context()))
 	again, _, err := run.GetStringValue(desktop.ID)
 	if want := strings.ReplaceAll(line, console, window); err != nil || again != want {
 		t.Errorf("Windows runs %s, %v; want %s", again, err, want)
