@@ -2,7 +2,9 @@ package tray
 
 import (
 	"cmp"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/distributedcompute/host-agent/core/agent"
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
@@ -91,11 +93,15 @@ func menu(v view) []entry {
 }
 
 func problems(v view) []entry {
-	if v.link != heard || len(v.status.Problems) == 0 {
+	list := v.status.Problems
+	if !v.status.Account.SignedIn && v.status.Account.CanSignIn { // the menu says so, and how to, elsewhere
+		list = slices.DeleteFunc(slices.Clone(list), func(p agent.Problem) bool { return p.Code == "sign_in_needed" })
+	}
+	if v.link != heard || len(list) == 0 {
 		return nil
 	}
-	all := entry{key: "problems", title: "Problems (" + strconv.Itoa(len(v.status.Problems)) + ")"}
-	for i, p := range v.status.Problems {
+	all := entry{key: "problems", title: "Problems (" + strconv.Itoa(len(list)) + ")"}
+	for i, p := range list {
 		key := strconv.Itoa(i) + " " + p.Code
 		all.below = append(all.below, choice(key, clip(p.Message, titleLength), copyText, p.Message))
 		switch {
@@ -123,11 +129,11 @@ func earnings(v view) []entry {
 	for _, sum := range []struct{ key, words, amount string }{
 		{"today", "Today: ", e.Today}, {"month", "This month: ", e.Month}, {"unpaid", "Unpaid: ", e.Unpaid},
 	} {
-		if sum.amount != "" {
+		if sum.amount != "" && (sum.key != "unpaid" || worth(e.Unpaid)) {
 			lines = append(lines, text(sum.key, sum.words+money(sum.amount, e.Currency)))
 		}
 	}
-	if e.NextPayoutAt != nil {
+	if e.NextPayoutAt != nil && worth(e.Unpaid) {
 		lines = append(lines, text("payout", "Next payout: "+e.NextPayoutAt.Local().Format("2 January")))
 	}
 	return lines
@@ -172,7 +178,6 @@ func marketplace(v view) []entry {
 	a := v.status.Account
 	switch {
 	case a.SigningIn != nil:
-		entries = append(entries, text("waiting", "Waiting for your browser…"))
 		if code := a.SigningIn.UserCode; code != "" {
 			entries = append(entries, choice("code "+code, "Code "+code, copyText, code))
 		}
@@ -212,7 +217,8 @@ func signedIn(v view) entry {
 	}
 	e := entry{key: "account", title: clip(title, titleLength)}
 	if a.KeySource != "" {
-		e.below = append(e.below, text("key", clip("Host key: "+a.KeySource, titleLength)))
+		place, _, _ := strings.Cut(a.KeySource, ", ") // what that protects against, the command line says
+		e.below = append(e.below, text("key", clip("Host key: "+place, titleLength)))
 	}
 	e.below = append(e.below, choice("sign out", consequence, signOut, ""))
 	return e
@@ -236,7 +242,7 @@ func settings(v view) []entry {
 		login,
 		{key: "notifications", title: "Notifications", box: true, ticked: v.notify, deed: deed{notifications, toggled(v.notify)}},
 		logs,
-		choice("about", clip("About: "+about, titleLength), copyText, "distributed-agent "+about),
+		choice("about", clip("About: version "+version, titleLength), copyText, "distributed-agent "+about),
 	}
 }
 
@@ -273,7 +279,7 @@ func ways(v view) []entry {
 		entries = append(entries, choice("quit", title, quit, string(agent.LeaveRentals)))
 	default:
 		entries = append(entries, entry{key: "quit", title: title, below: []entry{
-			choice("leave", "Quit and leave "+running+" running (the next start adopts "+them+")", quit, string(agent.LeaveRentals)),
+			choice("leave", "Leave "+running+" running (the next start adopts "+them+")", quit, string(agent.LeaveRentals)),
 			choice("after", "Finish rentals, then quit", quit, string(agent.AfterRentals)),
 			choice("ending", "End rentals and quit", quit, string(agent.EndingRentals)),
 		}})

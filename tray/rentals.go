@@ -102,7 +102,7 @@ func rentalFacts(v view, r rental.Status) []entry {
 	if more := len(r.Addresses) - mostAddresses; more > 0 {
 		facts = append(facts, choice("more", fmt.Sprintf("and %d more ports: distributed-agent rentals", more), copyText, "distributed-agent rentals"))
 	}
-	end := choice("end", "End now: the renter loses it", endRental, string(r.ID))
+	end := choice("end", "End this rental now: the renter loses it", endRental, string(r.ID))
 	end.off = r.State == rental.Stopping
 	return append(facts, end)
 }

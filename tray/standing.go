@@ -3,6 +3,7 @@ package tray
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/distributedcompute/host-agent/assets"
@@ -86,7 +87,7 @@ func standing(v view) (assets.State, string) {
 		return assets.SignedOut, "Not signed in"
 	}
 	if problem, grave := gravest(s.Problems); grave {
-		return assets.Problem, clip(problem.Message, titleLength)
+		return assets.Problem, clip(brief(problem.Message), titleLength)
 	}
 	switch {
 	case !s.Backend.Connected && (s.Backend.Problem == "" || s.Backend.NeedsSignIn):
@@ -116,6 +117,15 @@ func gravest(problems []agent.Problem) (agent.Problem, bool) {
 		}
 	}
 	return agent.Problem{}, false
+}
+
+// brief is a sentence up to its colon, unless that is too soon to say anything.
+func brief(sentence string) string {
+	const least = 12
+	if start, _, found := strings.Cut(sentence, ": "); found && len([]rune(start)) >= least {
+		return start
+	}
+	return strings.TrimSuffix(sentence, ".")
 }
 
 func leaving(how agent.How, rentals []rental.Status) string {

@@ -397,7 +397,7 @@ func TestEveryEntryDoesItsDeed(t *testing.T) {
 
 	r.click("pytorch", "Copy relay.example.com:10022")
 	r.expect("Copy", "relay.example.com:10022")
-	r.click("pytorch", "End now")
+	r.click("pytorch", "End this rental now")
 	r.expect("EndRental", "r-1")
 	r.click("Problems", "Docker is not running.")
 	r.expect("Copy", "Docker is not running.")
@@ -443,7 +443,7 @@ func TestEveryEntryDoesItsDeed(t *testing.T) {
 	r.expect("Notify", "sign-in", "Signed out", "The host key is gone from this machine, but the marketplace has not confirmed that it is void: the marketplace cannot be reached. A copy is left, which is yours to remove: file /etc/key.")
 
 	for label, how := range map[string]agent.How{
-		"Quit and leave 1 rental running (the next start adopts it)": agent.LeaveRentals,
+		"Leave 1 rental running (the next start adopts it)": agent.LeaveRentals,
 		"Finish rentals, then quit":                                  agent.AfterRentals,
 		"End rentals and quit":                                       agent.EndingRentals,
 	} {
@@ -471,7 +471,7 @@ func TestSignIn(t *testing.T) {
 	r.picture(with(out, func(s *agent.Status) {
 		s.Account.SigningIn = &account.SigningIn{URL: "https://id.example.com/device", UserCode: "BCDF-GHJK"}
 	}))
-	r.sees("(Waiting for your browser…)")
+	r.sees("(Waiting for you to sign in)")
 	r.click("Code BCDF-GHJK")
 	r.expect("Copy", "BCDF-GHJK")
 	r.click("Open the page again")
@@ -527,8 +527,8 @@ func TestClicksOnWhatIsOff(t *testing.T) {
 	s := current()
 	s.Rentals = []rental.Status{rented("r-1", rental.Stopping)}
 	r.picture(s)
-	seen := r.sees("(End now")
-	end := seen.Menu.Find("pytorch", "End now")
+	seen := r.sees("(End this rental now")
+	end := seen.Menu.Find("pytorch", "End this rental now")
 	if end == nil || end.Enabled {
 		t.Fatalf("the entry is %+v, want it off", end)
 	}
@@ -557,16 +557,16 @@ func TestLateClickHitsNothing(t *testing.T) {
 	s := current()
 	s.Rentals = []rental.Status{rented("r-1", rental.Running)}
 	r.picture(s)
-	seen := r.sees("End now")
+	seen := r.sees("End this rental now")
 	s.Rentals = []rental.Status{rented("r-2", rental.Running)}
 	r.picture(s)
 	if _, err := r.icon.Await(r.ctx, func(l trayhost.Look) bool {
-		end := l.Menu.Find("pytorch", "End now")
-		return end != nil && end.ID != seen.Menu.Find("pytorch", "End now").ID
+		end := l.Menu.Find("pytorch", "End this rental now")
+		return end != nil && end.ID != seen.Menu.Find("pytorch", "End this rental now").ID
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.icon.ClickEntry(r.ctx, seen, seen.Menu.Find("pytorch", "End now")); err != nil {
+	if err := r.icon.ClickEntry(r.ctx, seen, seen.Menu.Find("pytorch", "End this rental now")); err != nil {
 		t.Fatal(err)
 	}
 	r.click("Logs")
@@ -581,7 +581,7 @@ func TestOnlyWhatChangedIsTold(t *testing.T) {
 	s := current()
 	s.Rentals = []rental.Status{rented("r-1", rental.Running)}
 	r.picture(s)
-	r.sees("Today: 4.18 EUR", "End now")
+	r.sees("Today: 4.18 EUR", "End this rental now")
 
 	steps := []struct {
 		name   string

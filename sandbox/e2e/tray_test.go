@@ -18,7 +18,7 @@ func (d *desk) signIn(entry string) {
 	d.forget()
 	d.click(entry)
 	address := d.browsed(d.Identity.Issuer() + "/oauth/authorize?")
-	d.sees("Waiting for your browser…")
+	d.sees("Waiting for you to sign in", "Open the page again", "Cancel sign-in")
 	page, err := d.Identity.Visit(d.within(), address, d.Owner, true)
 	d.must(err)
 	if !strings.Contains(page, d.Owner.Email) {
@@ -122,7 +122,7 @@ func TestTray(t *testing.T) {
 	d.looks(assets.Rented, "Rented out")
 
 	// The host ends the rental.
-	d.click("workload:latest", "End now")
+	d.click("workload:latest", "End this rental now")
 	if end := d.reach("r-tray", "stopped"); end.Error == nil || end.Error.Code != "stopped_by_host" {
 		t.Errorf("ended as %+v", end)
 	}
@@ -153,7 +153,7 @@ func TestQuitWithARental(t *testing.T) {
 	d.signIn("Sign in…")
 
 	d.rent(d.order("r-left"))
-	d.click("Quit", "Quit and leave 1 rental running")
+	d.click("Quit", "Leave 1 rental running")
 	d.ended(p, 0)
 	if ids, err := shared.docker.containers(); err != nil || len(ids) != 1 {
 		t.Fatalf("after quitting: containers %v, %v; want the rental's", ids, err)

@@ -213,7 +213,7 @@ func (s *story) signIn(ctx context.Context) error {
 		s.menu("signed-out-menu"),
 		s.click("Sign in"),
 		s.begin("Signing in", "The page is open in the browser. It can be opened again, or the sign-in be given up."),
-		s.says("Waiting for your browser"),
+		s.says("Waiting for you to sign in"),
 		s.tooltip("signing-in-tooltip"),
 		s.menu("signing-in-menu"),
 		func(ctx context.Context) error {
