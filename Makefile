@@ -80,8 +80,10 @@ test-wine: ## start the Windows programs under Wine: icon, status, start at logi
 	@echo "test-wine: the Windows programs in a Wine of their own, on a screen of their own"
 	go test -tags wine -count=1 -timeout 15m ./sandbox/wine
 
+screenshots: VERSION = 1.0.0
 screenshots: setup build ## take docs/screenshots anew, of the real program in a real panel
 	$(call install,screenshots,$(SCREENSHOT_TOOLS))
+	@[ -e /usr/share/fonts/opentype/cantarell ] || $(INSTALL) fonts-cantarell >/dev/null
 	@go run ./sandbox/screenshots -out docs/screenshots
 
 icons: ## draw the pictures of assets/svg again

@@ -29,7 +29,7 @@ func (b *bench) tray(ctx context.Context, rounds, windows int) ([]figure, error)
 	defer panel.Close()
 	defer b.stop()
 	home := filepath.Join(b.Dir, "home")
-	if _, err := b.run([]string{"DBUS_SESSION_BUS_ADDRESS=" + bus.Address, "HOME=" + home, "XDG_RUNTIME_DIR=" + home}, "tray"); err != nil {
+	if _, err := b.run([]string{"DBUS_SESSION_BUS_ADDRESS=" + bus.Address, "HOME=" + home, "XDG_RUNTIME_DIR=" + home, "DISPLAY=:0"}, "tray"); err != nil {
 		return nil, err
 	}
 	within, cancel := context.WithTimeout(ctx, time.Minute)
