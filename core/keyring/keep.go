@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,19 +62,25 @@ func (s *Store) keepInKeyring(ctx context.Context, key secret.String, old place)
 	return ringSource(entry), nil
 }
 
-// freeEntry names an entry that does not hold the present key. There are two in turn, so that what a
-// crash leaves behind is written over one day.
+// freeEntry names the entry for a new key: never the one that holds the present key, because a write that
+// comes too late is taken back by removing the entry. There are two names in turn, so that one that a crash
+// left without a note of it is written over by the next key.
 func (s *Store) freeEntry(old place) string {
+	names := s.entryNames()
+	if old.Entry == names[0] {
+		return names[1]
+	}
+	return names[0]
+}
+
+func (s *Store) entryNames() [2]string {
 	dir, err := filepath.Abs(s.o.StateDir)
 	if err != nil {
 		dir = s.o.StateDir
 	}
 	sum := sha256.Sum256([]byte(dir)) // another agent of this user has another directory
 	name := strings.TrimSpace(fmt.Sprintf("%s %x", s.o.Origin, sum[:6]))
-	if old.Entry == name+"-1" {
-		return name + "-2"
-	}
-	return name + "-1"
+	return [2]string{name + "-1", name + "-2"}
 }
 
 func (s *Store) keepInFile(ctx context.Context, key secret.String, old place) (Source, error) {
@@ -95,7 +100,7 @@ func (s *Store) keepInFile(ctx context.Context, key secret.String, old place) (S
 		err = fmt.Errorf("%s holds another key than was written to it", s.sealedPath())
 	}
 	now := place{Kind: inFile, Origin: s.o.Origin, Left: old.entries()}
-	if err == nil && (!now.same(old) || len(now.Left) > 0) {
+	if err == nil && !now.same(old) {
 		err = now.write(s.o.StateDir)
 	}
 	if err != nil {
@@ -111,11 +116,9 @@ func (s *Store) keepInFile(ctx context.Context, key secret.String, old place) (S
 // tidy removes what older keys have left outside the place that counts now. What cannot be removed stays
 // noted, or is tried again next time: the new key is in its place, and a key that was replaced is void soon.
 func (s *Store) tidy(ctx context.Context, now place) {
-	names := []string{fileName}
 	if now.Kind == inKeyring {
-		names = append(names, sealedName, saltName)
+		_ = s.unlink(sealedName, saltName)
 	}
-	_ = s.unlink(names...)
 	if len(now.Left) == 0 {
 		return
 	}
@@ -135,12 +138,16 @@ func (s *Store) Forget(ctx context.Context) (left Source, err error) {
 	left = s.o.occupied()
 	p, err := readPlace(s.o.StateDir)
 	if err != nil {
+		// Whether there is an entry cannot be told; where there is no keyring either, that is no error.
 		p = place{}
+		for _, entry := range s.entryNames() {
+			_ = s.ring.remove(ctx, entry)
+		}
 	}
 	s.opening.Lock()
 	s.opened = opened{}
 	s.opening.Unlock()
-	if err := s.unlink(sealedName, sealedName+durable.Suffix, saltName, fileName, fileName+durable.Suffix); err != nil {
+	if err := s.unlink(sealedName, sealedName+durable.Suffix, saltName); err != nil {
 		return left, err
 	}
 	var failed []error
@@ -162,7 +169,7 @@ func (o Options) occupied() Source {
 	if o.File != "" && exists(o.File) {
 		return fileSource(o.File)
 	}
-	if path := filepath.Join(o.CredentialsDir, fileName); o.CredentialsDir != "" && exists(path) {
+	if path := filepath.Join(o.CredentialsDir, keyName); o.CredentialsDir != "" && exists(path) {
 		return credentialSource(path)
 	}
 	if !o.Given.Empty() {
@@ -173,7 +180,7 @@ func (o Options) occupied() Source {
 
 func exists(path string) bool {
 	_, err := os.Lstat(path)
-	return !errors.Is(err, fs.ErrNotExist)
+	return !errors.Is(err, os.ErrNotExist)
 }
 
 // unlink removes files of the state directory, those that are there.
@@ -182,7 +189,7 @@ func (s *Store) unlink(names ...string) error {
 		if name == "" {
 			continue
 		}
-		if err := os.Remove(filepath.Join(s.o.StateDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(filepath.Join(s.o.StateDir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("removing the host key: %w", err)
 		}
 	}

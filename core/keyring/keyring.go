@@ -24,9 +24,8 @@ import (
 	"github.com/distributedcompute/host-agent/core/secret"
 )
 
-// fileName names the key among a supervisor's credentials, and the plain file in the state directory
-// that a key given by hand was once stored in.
-const fileName = "host-api-key"
+// keyName names the key among a supervisor's credentials.
+const keyName = "host-api-key"
 
 var (
 	// ErrNone says that there is no key anywhere; signing in makes one.
@@ -59,7 +58,7 @@ type Source string
 // Store finds and keeps the host key of one state directory. It is safe for concurrent use.
 type Store struct {
 	o       Options
-	ring    ring
+	ring    *ring
 	machine func() (string, error) // names this machine, see machineID
 
 	keeping sync.Mutex // one Keep or Forget at a time
@@ -68,7 +67,7 @@ type Store struct {
 }
 
 // New returns a store. It reads nothing yet.
-func New(o Options) *Store { return &Store{o: o, machine: machineID} }
+func New(o Options) *Store { return &Store{o: o, ring: newRing(), machine: machineID} }
 
 // Find returns the key of the first place that has one. A place that was named and cannot be used
 // is an error, not a reason to look further; nor is a kept key that cannot be read (ErrUnavailable). A
@@ -91,7 +90,7 @@ func (o Options) named() (secret.String, Source, error) {
 	if o.CredentialsDir != "" {
 		// The supervisor lets the service's user in by an access list, which shows in the file's mode
 		// as if its group could read it; so the mode says nothing here.
-		path := filepath.Join(o.CredentialsDir, fileName)
+		path := filepath.Join(o.CredentialsDir, keyName)
 		if key, err := readKey(path, os.Open); !errors.Is(err, os.ErrNotExist) {
 			return key, credentialSource(path), err
 		}
@@ -136,10 +135,11 @@ func (s *Store) kept(ctx context.Context) (secret.String, Source, error) {
 	}
 	for {
 		key, source, err := s.at(ctx, p)
-		if !errors.Is(err, ErrNone) {
-			return key, source, err
+		if err == nil {
+			return key, source, nil
 		}
-		// Between reading the place and looking there another Keep may have moved the key.
+		// Between reading the place and looking there another process may have moved the key; a keyring
+		// may call an entry that goes meanwhile an error of its own.
 		now, failed := readPlace(s.o.StateDir)
 		if failed != nil || now.same(p) {
 			return key, source, err
@@ -151,12 +151,7 @@ func (s *Store) kept(ctx context.Context) (secret.String, Source, error) {
 func (s *Store) at(ctx context.Context, p place) (secret.String, Source, error) {
 	switch {
 	case p.Kind == "":
-		path := plainPath(s.o.StateDir)
-		key, err := readKey(path, openPrivate)
-		if errors.Is(err, os.ErrNotExist) {
-			return secret.String{}, "", ErrNone
-		}
-		return key, plainSource(s.o.StateDir), err
+		return secret.String{}, "", ErrNone
 	case !p.serves(s.o.Origin):
 		return secret.String{}, "", fmt.Errorf("%w for %s: the one kept here is for %s; sign in", ErrNone, s.o.Origin, p.Origin)
 	case p.Kind == inKeyring:
@@ -228,7 +223,7 @@ func readFile(path string, open func(string) (*os.File, error)) ([]byte, error) 
 	return content, nil
 }
 
-// replace puts content in the place of a file of the state directory, whole or not at all.
+// replace puts content in place of a file of the state directory, whole or not at all.
 func replace(stateDir, name string, content []byte) error {
 	if err := checkFolder(stateDir); err != nil {
 		return err
@@ -242,7 +237,7 @@ func replace(stateDir, name string, content []byte) error {
 		if outer, ok := errors.AsType[*os.PathError](err); ok {
 			err = outer.Err // the operation on a file in between says nothing to a person
 		}
-		return fmt.Errorf("storing the host key in %s: %w; make room there, or name another directory with --state-dir", stateDir, err)
+		return fmt.Errorf("storing %s in %s: %w; make room there, or name another directory with --state-dir", name, stateDir, err)
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 
 const key = "dch_test_0123456789"
 
-func write(t *testing.T, path string, mode os.FileMode, content string) string {
+func write(t testing.TB, path string, mode os.FileMode, content string) string {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), mode); err != nil {
 		t.Fatal(err)
@@ -29,9 +29,6 @@ func TestFirstPlaceWins(t *testing.T) {
 	file := write(t, filepath.Join(dir, "named"), 0o600, "from-the-file\n")
 	credentials := t.TempDir()
 	write(t, filepath.Join(credentials, "host-api-key"), 0o400, "from-the-supervisor")
-	if _, err := keyring.StoreFile(dir, secret.New("from-the-store")); err != nil {
-		t.Fatal(err)
-	}
 	envFile := write(t, filepath.Join(dir, ".env"), 0o600, "")
 
 	o := keyring.Options{File: file, CredentialsDir: credentials, Given: secret.New("from-the-environment"), StateDir: dir}
@@ -43,7 +40,6 @@ func TestFirstPlaceWins(t *testing.T) {
 		{"from-the-supervisor", "credential " + filepath.Join(credentials, "host-api-key"), func() { o.CredentialsDir = t.TempDir() }},
 		{"from-the-environment", "environment (HOST_API_KEY)", func() { o.GivenFile = envFile }},
 		{"from-the-environment", "HOST_API_KEY in " + envFile, func() { o.Given = secret.String{} }},
-		{"from-the-store", "stored unencrypted in " + filepath.Join(dir, "host-api-key"), func() {}},
 	}
 	for _, step := range steps {
 		got, source, err := keyring.New(o).Find(t.Context())
@@ -51,9 +47,6 @@ func TestFirstPlaceWins(t *testing.T) {
 			t.Errorf("got %q from %q (%v), want %q from %q", got.Reveal(), source, err, step.want, step.source)
 		}
 		step.next()
-	}
-	if err := os.Remove(filepath.Join(dir, "host-api-key")); err != nil {
-		t.Fatal(err)
 	}
 	if _, _, err := keyring.New(o).Find(t.Context()); !errors.Is(err, keyring.ErrNone) {
 		t.Errorf("with no key anywhere: got %v, want ErrNone", err)

@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/distributedcompute/host-agent/core/durable"
 )
 
 const (
@@ -48,13 +46,5 @@ func readRandom(stateDir, name string) ([]byte, error) {
 func makeRandom(stateDir, name string) ([]byte, error) {
 	random := make([]byte, randomBytes)
 	rand.Read(random) // never fails, says its documentation
-	root, err := os.OpenRoot(stateDir)
-	if err != nil {
-		return nil, fmt.Errorf("opening the state directory: %w", err)
-	}
-	defer root.Close()
-	if err := durable.Replace(root, name, []byte(hex.EncodeToString(random)+"\n")); err != nil {
-		return nil, fmt.Errorf("storing %s: %w", name, err)
-	}
-	return random, nil
+	return random, replace(stateDir, name, []byte(hex.EncodeToString(random)+"\n"))
 }

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/distributedcompute/host-agent/core/keyring"
 	"github.com/distributedcompute/host-agent/core/secret"
 )
@@ -68,43 +70,41 @@ func TestFilesOfAnotherUserAreRefused(t *testing.T) {
 	}
 }
 
-func TestStoredKeysArePrivate(t *testing.T) {
+func TestEveryFileIsPrivate(t *testing.T) {
 	dir := t.TempDir()
-	for range 2 { // the second time the host key is replaced
-		if _, err := keyring.StoreFile(dir, secret.New(key)); err != nil {
+	s := filed(t, keyring.Options{StateDir: dir})
+	for range 2 { // the second time they are there already
+		if _, err := s.Keep(t.Context(), secret.New(key)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := keyring.OwnerKey(dir); err != nil {
 			t.Fatal(err)
 		}
 	}
+	var names []string
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 2 {
-		t.Errorf("got %v (%v), want two files", entries, err)
-	}
 	for _, entry := range entries {
+		names = append(names, entry.Name())
 		if info, err := entry.Info(); err != nil || info.Mode() != 0o600 {
 			t.Errorf("%s: got mode %v (%v), want 0600", entry.Name(), info.Mode(), err)
 		}
 	}
+	if diff := cmp.Diff([]string{"credentials.age", "credentials.salt", "key-place.json", "owner.key"}, names); err != nil || diff != "" {
+		t.Errorf("the state directory: %v\n%s", err, diff)
+	}
 }
 
-func TestStoreReplacesAPlantedLink(t *testing.T) {
+func TestKeepReplacesPlantedLinks(t *testing.T) {
 	dir, target := t.TempDir(), filepath.Join(t.TempDir(), "target")
 	write(t, target, 0o600, "untouched")
-	for _, name := range []string{"host-api-key", "host-api-key.new"} {
+	for _, name := range []string{"credentials.age", "credentials.age.new", "credentials.salt.new", "key-place.json", "key-place.json.new"} {
 		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := keyring.StoreFile(dir, secret.New(key)); err != nil {
-		t.Fatal(err)
-	}
+	s := filed(t, keyring.Options{StateDir: dir})
 	if content, _ := os.ReadFile(target); string(content) != "untouched" {
-		t.Errorf("the key went through the link: %q", content)
+		t.Errorf("something went through a link: %q", content)
 	}
-	got, _, err := keyring.New(keyring.Options{StateDir: dir}).Find(t.Context())
-	if err != nil || got.Reveal() != key {
-		t.Errorf("got %q, %v", got.Reveal(), err)
-	}
+	wantKey(t, s, key)
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -144,11 +145,14 @@ func TestKeyringThatCannotBeAsked(t *testing.T) {
 		h.finds(nextKey)
 	})
 	t.Run("no session bus", func(t *testing.T) {
+		needs(t, "dbus-launch", "dbus-x11") // without which the library could not start one
 		s.env = s.env[:len(s.env)-1]
 		s.host(keyring.Options{}).unavailable("no session bus")
-		// The library would have started one.
-		if s.run("pgrep", "-u", "nobody", "dbus-launch") != "" {
-			t.Error("a bus was started")
+		for pid, program := range s.programs() {
+			if strings.HasPrefix(program, "dbus-") && pid != s.bus.Process.Pid {
+				t.Errorf("%s was started", program)
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
 		}
 	})
 	t.Run("dead address", func(t *testing.T) {
@@ -257,14 +261,110 @@ func TestKeyringThatNeverAnswers(t *testing.T) {
 	if told := fake.ask("unlock"); told != "1 entries, 1 prompts" {
 		t.Errorf("the keyring was asked to unlock more than once: %s", told)
 	}
-	s.await("the late answer", func() bool { return h.do("find").Key == firstKey })
+	s.await("the end of the prompt", func() bool { return h.do("find").Key == firstKey })
 
 	// The bus goes while a window is open: the library panics.
 	fake.ask("lock")
-	h.unavailable("does not answer")
-	stop(s.bus)
-	s.await("the end of the prompt", func() bool { return strings.Contains(h.do("find").Err, "broke off") })
+	go func() {
+		time.Sleep(300 * time.Millisecond)
+		stop(s.bus)
+	}()
+	h.unavailable("broke off")
 	h.unavailable("connect: ")
+}
+
+// A keyring that is slow is waited for, and by others too who ask meanwhile.
+func TestOneQuestionAtATime(t *testing.T) {
+	t.Parallel()
+	s := newSession(t).startBus()
+	fake := s.fakeKeyring()
+	h := s.host(keyring.Options{})
+	h.keeps(firstKey)
+	fake.ask("lock")
+	go func() {
+		time.Sleep(500 * time.Millisecond)
+		fake.ask("unlock")
+	}()
+	if a := h.do("find at once"); a.Key != strings.Repeat(firstKey, 5) || a.Took < 400*time.Millisecond {
+		t.Errorf("got %q, %s after %v", a.Key, a.Err, a.Took)
+	}
+	if told := fake.ask("count"); told != "1 entries, 1 prompts" {
+		t.Errorf("the keyring was asked to unlock more than once: %s", told)
+	}
+}
+
+// Whoever asks may go; the keyring then owes nobody an answer, and is asked again by the next.
+func TestWhoAskedGoes(t *testing.T) {
+	t.Parallel()
+	s := newSession(t).startBus()
+	fake := s.fakeKeyring()
+	h := s.host(keyring.Options{})
+	h.keeps(firstKey)
+	fake.ask("lock")
+	if a := h.do("find briefly"); a.Unavailable || !strings.Contains(a.Err, "context deadline exceeded") {
+		t.Errorf("got %q, %s", a.Key, a.Err)
+	}
+	go func() {
+		time.Sleep(300 * time.Millisecond)
+		fake.ask("unlock")
+	}()
+	h.finds(firstKey)
+	fake.ask("lock")
+	if a := h.do("keep briefly"); !strings.Contains(a.Err, "context deadline exceeded") {
+		t.Errorf("kept in %q, %s", a.Source, a.Err)
+	}
+	fake.ask("unlock")
+	h.finds(firstKey)
+	// What was set after all is taken back.
+	s.await("1 entries", func() bool { return strings.HasPrefix(fake.ask("count"), "1 entries") })
+}
+
+// While a key is replaced, Find of another process gives the old one or the new one.
+func TestFindWhileTheKeyIsReplaced(t *testing.T) {
+	t.Parallel()
+	s := newSession(t).startBus()
+	s.startKeyring(false)
+	one, two := s.host(keyring.Options{}), s.host(keyring.Options{})
+	one.keeps(firstKey)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 30 {
+			if a := one.do("keep " + nextKey); a.Err != "" {
+				t.Error(a.Err)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+	for {
+		if a := two.do("find"); a.Err != "" {
+			t.Fatalf("got %q, %s", a.Key, a.Err)
+		}
+		select {
+		case <-done:
+			return
+		default:
+		}
+	}
+}
+
+// Where the note of the place is damaged, its entry goes with it all the same.
+func TestForgetFindsTheEntryWithoutItsNote(t *testing.T) {
+	t.Parallel()
+	s := newSession(t).startBus()
+	s.startKeyring(false)
+	h := s.host(keyring.Options{Origin: market})
+	for range 2 { // each of the two names once
+		h.keeps(firstKey)
+		h.keeps(nextKey)
+		if err := os.WriteFile(filepath.Join(s.dir, "state", "key-place.json"), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if a := h.do("forget"); a.Err != "" || s.entries() != 0 {
+			t.Errorf("%d entries left (%s), want none", s.entries(), a.Err)
+		}
+		h.keeps(firstKey)
+	}
 }
 
 func TestSomebodyIsThereToUnlock(t *testing.T) {

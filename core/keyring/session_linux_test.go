@@ -9,10 +9,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -41,14 +44,14 @@ const nobody = 65534
 
 // session is the desktop session of a user: a bus of its own and a home of its own.
 type session struct {
-	t   *testing.T
+	t   testing.TB
 	dir string
 	uid int
 	bus *exec.Cmd
 	env []string
 }
 
-func needs(t *testing.T, program, pkg string) {
+func needs(t testing.TB, program, pkg string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err == nil {
 		return
@@ -60,7 +63,7 @@ func needs(t *testing.T, program, pkg string) {
 }
 
 // newSession makes a home without a bus.
-func newSession(t *testing.T) *session {
+func newSession(t testing.TB) *session {
 	t.Helper()
 	needs(t, "dbus-daemon", "dbus")
 	needs(t, "gnome-keyring-daemon", "gnome-keyring")
@@ -111,6 +114,29 @@ func (s *session) run(name string, args ...string) string {
 		return ""
 	}
 	return string(out)
+}
+
+// programs are those that run with the session's home, by their process, however they were started.
+func (s *session) programs() map[int]string {
+	s.t.Helper()
+	found := map[int]string{}
+	paths, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, path := range paths {
+		env, _ := os.ReadFile(path) // another user's, or gone
+		if !slices.Contains(strings.Split(string(env), "\x00"), "HOME="+s.dir) {
+			continue
+		}
+		name, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "comm"))
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		found[pid] = strings.TrimSpace(string(name))
+	}
+	return found
 }
 
 func (s *session) start(cmd *exec.Cmd) {
@@ -187,7 +213,7 @@ func (s *session) entries() int {
 
 // actor is this binary in another role, asked by a line and answering with one.
 type actor struct {
-	t   *testing.T
+	t   testing.TB
 	cmd *exec.Cmd
 	in  io.Writer
 	out *bufio.Scanner
@@ -293,19 +319,41 @@ func (h host) finds(key string) keyring.Source {
 func playHost() {
 	o := keyring.Options{StateDir: os.Args[1], Origin: os.Args[2], Interactive: len(os.Args) > 3}
 	store := keyring.New(o)
-	ctx := context.Background()
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		verb, rest, _ := strings.Cut(lines.Text(), " ")
+		ctx := context.Background()
+		if rest == "briefly" {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, 200*time.Millisecond)
+			defer cancel()
+			rest = "dch_test_brief_key"
+		}
 		var a answer
 		var err error
 		begun := time.Now()
 		switch verb {
 		case "find":
-			key, source, failed := store.Find(ctx)
-			a.Key, a.Source, err = key.Reveal(), string(source), failed
+			times := 1
+			if rest == "at once" {
+				times = 5
+			}
+			var mu sync.Mutex
+			var all sync.WaitGroup
+			for range times {
+				all.Go(func() {
+					key, source, failed := store.Find(ctx)
+					mu.Lock()
+					defer mu.Unlock()
+					a.Key, a.Source, err = a.Key+key.Reveal(), string(source), errors.Join(err, failed)
+				})
+			}
+			all.Wait()
 		case "keep":
 			source, failed := store.Keep(ctx, secret.New(rest))
 			a.Source, err = string(source), failed
+		case "write": // … nothing any more
+			signal.Ignore(syscall.SIGXFSZ)
+			err = syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{})
 		case "forget":
 			left, failed := store.Forget(ctx)
 			a.Left, err = string(left), failed
