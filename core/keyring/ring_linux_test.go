@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -265,11 +266,13 @@ func TestKeyringThatNeverAnswers(t *testing.T) {
 
 	// The bus goes while a window is open: the library panics.
 	fake.ask("lock")
-	go func() {
+	var bus sync.WaitGroup
+	bus.Go(func() {
 		time.Sleep(300 * time.Millisecond)
 		stop(s.bus)
-	}()
+	})
 	h.unavailable("broke off")
+	bus.Wait()
 	h.unavailable("connect: ")
 }
 
@@ -285,7 +288,7 @@ func TestOneQuestionAtATime(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 		fake.ask("unlock")
 	}()
-	if a := h.do("find at once"); a.Key != strings.Repeat(firstKey, 5) || a.Took < 400*time.Millisecond {
+	if a := h.do("all find at once"); a.Key != strings.Repeat(firstKey, 5) || a.Took < 400*time.Millisecond {
 		t.Errorf("got %q, %s after %v", a.Key, a.Err, a.Took)
 	}
 	if told := fake.ask("count"); told != "1 entries, 1 prompts" {

@@ -97,11 +97,15 @@ func (s *Store) recipient() (age.Recipient, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encrypting the host key: %w", err)
 	}
-	r.SetWorkFactor(costly)
-	if utf8.RuneCountInString(passphrase.Reveal()) >= longPassphrase {
-		r.SetWorkFactor(cheap)
-	}
+	r.SetWorkFactor(cost(passphrase.Reveal()))
 	return r, nil
+}
+
+func cost(passphrase string) int {
+	if utf8.RuneCountInString(passphrase) >= longPassphrase {
+		return cheap
+	}
+	return costly
 }
 
 // open reads the encrypted file; ErrNone where there is none.

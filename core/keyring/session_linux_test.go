@@ -215,8 +215,10 @@ func (s *session) entries() int {
 type actor struct {
 	t   testing.TB
 	cmd *exec.Cmd
-	in  io.Writer
-	out *bufio.Scanner
+
+	asking sync.Mutex
+	in     io.Writer
+	out    *bufio.Scanner
 }
 
 func (s *session) actor(role string, args ...string) *actor {
@@ -233,7 +235,7 @@ func (s *session) actor(role string, args ...string) *actor {
 		s.t.Fatal(err)
 	}
 	s.start(cmd)
-	return &actor{s.t, cmd, in, bufio.NewScanner(out)}
+	return &actor{t: s.t, cmd: cmd, in: in, out: bufio.NewScanner(out)}
 }
 
 // binary is a copy of this program where the session's user can run it.
@@ -256,6 +258,8 @@ func (s *session) binary() string {
 
 func (a *actor) ask(line string) string {
 	a.t.Helper()
+	a.asking.Lock()
+	defer a.asking.Unlock()
 	if _, err := fmt.Fprintln(a.in, line); err != nil {
 		a.t.Fatal(err)
 	}
@@ -333,18 +337,17 @@ func playHost() {
 		begun := time.Now()
 		switch verb {
 		case "find":
-			times := 1
-			if rest == "at once" {
-				times = 5
-			}
+			key, source, failed := store.Find(ctx)
+			a.Key, a.Source, err = key.Reveal(), string(source), failed
+		case "all": // … find at once
 			var mu sync.Mutex
 			var all sync.WaitGroup
-			for range times {
+			for range 5 {
 				all.Go(func() {
-					key, source, failed := store.Find(ctx)
+					key, _, failed := store.Find(ctx)
 					mu.Lock()
 					defer mu.Unlock()
-					a.Key, a.Source, err = a.Key+key.Reveal(), string(source), errors.Join(err, failed)
+					a.Key, err = a.Key+key.Reveal(), errors.Join(err, failed)
 				})
 			}
 			all.Wait()
