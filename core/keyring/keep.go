@@ -144,9 +144,6 @@ func (s *Store) Forget(ctx context.Context) (left Source, err error) {
 			_ = s.ring.remove(ctx, entry)
 		}
 	}
-	s.opening.Lock()
-	s.opened = opened{}
-	s.opening.Unlock()
 	if err := s.unlink(sealedName, sealedName+durable.Suffix, saltName); err != nil {
 		return left, err
 	}

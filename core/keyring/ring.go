@@ -64,8 +64,8 @@ func (r *ring) remove(ctx context.Context, entry string) error {
 	return err
 }
 
-// call runs a question to the keyring and waits for its answer. Where the answer comes after the limit, and
-// is no error, undo takes it back.
+// call puts a question to the keyring and waits for its answer. What succeeds after who asked has gone, at
+// the limit or with ctx, is taken back by undo.
 func (r *ring) call(ctx context.Context, limit time.Duration, run func() (string, error), undo func() error) (string, error) {
 	if err := reachable(); err != nil {
 		return "", err
@@ -108,7 +108,7 @@ func (r *ring) call(ctx context.Context, limit time.Duration, run func() (string
 		close(left)
 		return "", errSilent
 	case <-ctx.Done():
-		close(left)
+		close(left) // the keyring may yet answer in time, so the next one waits for its turn
 		return "", ctx.Err()
 	}
 }

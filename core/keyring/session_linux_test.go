@@ -253,6 +253,9 @@ func (s *session) binary() string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	// A program that another test starts meanwhile would hold the copy open for writing, and so keep it from being run.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	return write(s.t, path, 0o755, string(content))
 }
 
