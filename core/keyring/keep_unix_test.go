@@ -345,6 +345,29 @@ func TestFailedKeepLeavesTheFileOfBefore(t *testing.T) {
 	wantKey(t, one, key)
 }
 
+// Setup may be given a key before it is told for which marketplace.
+func TestKeyForOneMarketplace(t *testing.T) {
+	for _, tt := range []struct {
+		kept, looked string
+		found        bool
+	}{
+		{"https://one.example", "https://one.example", true},
+		{"", "https://one.example", true},
+		{"https://one.example", "", true},
+		{"https://one.example", "https://two.example", false},
+	} {
+		t.Run(tt.kept+" "+tt.looked, func(t *testing.T) {
+			dir := t.TempDir()
+			filed(t, keyring.Options{StateDir: dir, Origin: tt.kept})
+			s := keyring.New(keyring.Options{StateDir: dir, Origin: tt.looked})
+			keyring.OnMachine(s, "one machine")
+			if got, _, err := s.Find(t.Context()); tt.found != (err == nil && got.Reveal() == key) || tt.found == errors.Is(err, keyring.ErrNone) {
+				t.Errorf("got %q, %v", got.Reveal(), err)
+			}
+		})
+	}
+}
+
 func TestKeepTakesNoKeyThatIsNone(t *testing.T) {
 	dir := t.TempDir()
 	s := filed(t, keyring.Options{StateDir: dir})

@@ -108,6 +108,26 @@ func TestEntryRemovedByItsOwnerIsNone(t *testing.T) {
 	if a := h.do("find"); !a.None || !strings.Contains(a.Err, "no longer has its entry") {
 		t.Errorf("got %q, %s", a.Key, a.Err)
 	}
+	if a := h.do("forget"); a.Err != "" {
+		t.Errorf("forgetting what is gone: %s", a.Err)
+	}
+}
+
+func TestEntryThatSomebodyChanged(t *testing.T) {
+	t.Parallel()
+	s := newSession(t).startBus()
+	s.startKeyring(false)
+	h := s.host(keyring.Options{})
+	entry := s.entry(h.keeps(firstKey))
+	s.run("secret-tool", "clear", "service", "DistributedCompute Host")
+	store := s.command("secret-tool", "store", "--label=changed", "service", "DistributedCompute Host", "username", entry)
+	store.Stdin = strings.NewReader("two words")
+	if out, err := store.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if a := h.do("find"); a.Key != "" || a.None || !strings.HasPrefix(a.Err, `entry "`+entry+`" of the desktop's keyring: a host key takes`) {
+		t.Errorf("got %q, %s", a.Key, a.Err)
+	}
 }
 
 // What cannot be asked is not empty, and is not left for another place either.
@@ -374,18 +394,24 @@ func TestSomebodyIsThereToUnlock(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
 		interactive bool
+		before      string
 		place, held string
 	}{
-		{"interactive", true, "desktop keyring", "1 entries"},
+		{"interactive", true, "", "desktop keyring", "1 entries"},
 		// What comes too late does not stay: the key is in the file.
-		{"nobody there", false, "encrypted file", "0 entries"},
+		{"nobody there", false, "", "encrypted file", "0 entries"},
+		// A key is replaced when its time has come, whoever is there.
+		{"not the first key", true, nextKey, "encrypted file", "1 entries"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := newSession(t).startBus()
 			fake := s.fakeKeyring()
-			fake.ask("lock")
 			h := s.host(keyring.Options{Interactive: tt.interactive})
+			if tt.before != "" {
+				h.keeps(tt.before)
+			}
+			fake.ask("lock")
 			unlocked := make(chan struct{})
 			go func() {
 				defer close(unlocked)

@@ -201,9 +201,13 @@ func (s *session) startKeyring(locked bool) *exec.Cmd {
 
 // lookup asks the keyring from outside.
 func (s *session) lookup(source keyring.Source) string {
+	return s.run("secret-tool", "lookup", "service", "DistributedCompute Host", "username", s.entry(source))
+}
+
+func (s *session) entry(source keyring.Source) string {
 	_, quoted, _ := strings.Cut(string(source), "entry \"")
 	entry, _, _ := strings.Cut(quoted, "\"")
-	return s.run("secret-tool", "lookup", "service", "DistributedCompute Host", "username", entry)
+	return entry
 }
 
 // entries counts what the keyring holds of all hosts.
