@@ -86,7 +86,7 @@ func tellsAll(t *testing.T, program, whose string) {
 	}
 	for _, want := range []string{
 		whose, "The agent has registered", "is ordered", "It runs", "accepted 0.00 s → pulling", "answers",
-		"as ordered", "heartbeats came", "GET /json", "has been stopped", "container and network are gone",
+		"as ordered", "heartbeats came", "GET /json", "has been stopped", "earned", "container and network are gone",
 		"Next: open a marketplace of your own with `build/sandbox up`",
 	} {
 		if !strings.Contains(said, want) {

@@ -93,6 +93,10 @@ func (s *story) end(ctx context.Context) error {
 		return err
 	}
 	s.tell.done("The rental has been stopped")
+	if rental, _ := s.market.Backend.Rental(s.order.RentalID); rental.Order != nil {
+		earned := s.market.Backend.Earnings(s.node)
+		s.tell.detail("earned", "%s %s, at %s an hour", earned.Total, earned.Currency, rental.Order.PricePerHour)
+	}
 	if err := refuses(ctx, s.address); err != nil {
 		return err
 	}
