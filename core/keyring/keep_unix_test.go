@@ -343,6 +343,23 @@ func TestFailedKeepLeavesTheFileOfBefore(t *testing.T) {
 	one := keyring.New(keyring.Options{StateDir: dir, Origin: "https://one.example"})
 	keyring.OnMachine(one, "one machine")
 	wantKey(t, one, key)
+	// Another key in the same place takes no other note.
+	if _, err := one.Keep(t.Context(), secret.New("another-key")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFailedKeepLeavesNoFileWhereThereWasNone(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "key-place.json.new", "in-the-way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if source, err := keyring.New(keyring.Options{StateDir: dir}).Keep(t.Context(), secret.New(key)); err == nil {
+		t.Errorf("kept in %q without a note of it", source)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "credentials.age")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file is there: %v", err)
+	}
 }
 
 // Setup may be given a key before it is told for which marketplace.
@@ -371,8 +388,8 @@ func TestKeyForOneMarketplace(t *testing.T) {
 func TestKeepTakesNoKeyThatIsNone(t *testing.T) {
 	dir := t.TempDir()
 	s := filed(t, keyring.Options{StateDir: dir})
-	if _, err := s.Keep(t.Context(), secret.New("two\nlines")); err == nil {
-		t.Error("kept")
+	if _, err := s.Keep(t.Context(), secret.New("two\nlines")); err == nil || !strings.HasPrefix(err.Error(), "a host key takes") {
+		t.Errorf("got %v", err)
 	}
 	wantKey(t, s, key)
 }

@@ -221,6 +221,58 @@ func TestKeyringThatComesLater(t *testing.T) {
 	}
 }
 
+// The key of another marketplace is a new beginning.
+func TestKeyOfAnotherMarketplaceTakesThePlaceOfTheFile(t *testing.T) {
+	t.Parallel()
+	s := newSession(t).startBus()
+	wantIn(t, s.host(keyring.Options{Origin: market}).keeps(firstKey), "encrypted file ")
+	s.startKeyring(false)
+	h := s.host(keyring.Options{Origin: "https://other.example"})
+	wantIn(t, h.keeps(nextKey), "desktop keyring")
+	if entries, _ := os.ReadDir(filepath.Join(s.dir, "state")); len(entries) != 1 {
+		t.Errorf("the state directory holds %v, want the note of the place alone", entries)
+	}
+}
+
+func TestOlderEntriesGoWithTheNextKey(t *testing.T) {
+	t.Parallel()
+	s := newSession(t).startBus()
+	s.startKeyring(false)
+	h := s.host(keyring.Options{})
+	entry := s.entry(h.keeps(firstKey))
+	store := s.command("secret-tool", "store", "--label=older", "service", "DistributedCompute Host", "username", "older")
+	store.Stdin = strings.NewReader("dch_test_older_key")
+	if out, err := store.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	note := `{"kind":"keyring","entry":"` + entry + `","left":["older"]}`
+	if err := os.WriteFile(filepath.Join(s.dir, "state", "key-place.json"), []byte(note), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.keeps(nextKey)
+	if n := s.entries(); n != 1 {
+		t.Errorf("the keyring holds %d entries, want 1", n)
+	}
+}
+
+func TestFileOfAnotherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("being two users takes root")
+	}
+	t.Parallel()
+	s := newSession(t)
+	s.uid = 0
+	s.host(keyring.Options{}).keeps(firstKey)
+	s.uid = nobody
+	s.give("state")
+	for _, name := range []string{"key-place.json", "credentials.age", "credentials.salt"} {
+		s.give("state/" + name)
+	}
+	if a := s.host(keyring.Options{}).do("find"); a.Key != "" || !strings.Contains(a.Err, "by another user and cannot be opened here") {
+		t.Errorf("got %q, %s", a.Key, a.Err)
+	}
+}
+
 // A new key has to go somewhere when the keyring does not take it, and the old one goes once it can.
 func TestKeyMovesToTheFileWhenTheKeyringIsGone(t *testing.T) {
 	t.Parallel()
