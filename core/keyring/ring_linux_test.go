@@ -13,6 +13,8 @@ import (
 )
 
 const (
+	quick = 3 * time.Second // how long the keyring has to answer
+
 	market   = "https://market.example"
 	firstKey = "dch_test_first_key"
 	nextKey  = "dch_test_next_key"
@@ -467,7 +469,7 @@ func TestSomebodyIsThereToUnlock(t *testing.T) {
 			unlocked := make(chan struct{})
 			go func() {
 				defer close(unlocked)
-				time.Sleep(4 * time.Second)
+				time.Sleep(quick + 300*time.Millisecond)
 				fake.ask("unlock")
 			}()
 			source := h.keeps(firstKey)
