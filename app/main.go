@@ -13,6 +13,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/distributedcompute/host-agent/core/control"
 	"github.com/distributedcompute/host-agent/core/keyring"
 	"github.com/distributedcompute/host-agent/core/rental"
@@ -30,6 +32,8 @@ const (
 )
 
 func main() {
+	// Windows' Explorer starts what a person double-clicks and what starts at login; the library would send both away.
+	cobra.MousetrapHelpText = ""
 	c := &cli{in: os.Stdin, out: os.Stdout, errOut: os.Stderr, environ: os.Environ()}
 	os.Exit(c.run(context.Background(), os.Args[1:]))
 }

@@ -81,6 +81,15 @@ func TestTray(t *testing.T) {
 	}
 }
 
+// What a person double-clicks, and what starts with the session, Explorer starts.
+func TestStartedByExplorer(t *testing.T) {
+	w := &world{t: t}
+	agent := shared.program("distributed-agent.exe")
+	w.open(windowsPath(agent), "autostart", "on")
+	w.eventually("the program has done what it was started for", func() bool { return w.query(runKey, runValue) != "" })
+	w.succeeds(agent, "autostart", "off")
+}
+
 func TestAutostart(t *testing.T) {
 	w := &world{t: t}
 	agent := shared.program("distributed-agent.exe")

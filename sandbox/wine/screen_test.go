@@ -23,8 +23,8 @@ const (
 )
 
 // open gives the session a screen, with Wine's desktop and its taskbar on it. Every program started
-// afterwards is on that desktop.
-func (w *world) open() {
+// afterwards is on that desktop. Its Explorer runs a program, if one is named.
+func (w *world) open(program ...string) {
 	w.t.Helper()
 	number, ours, err := os.Pipe()
 	w.must(err)
@@ -46,7 +46,7 @@ func (w *world) open() {
 	// By its name Wine knows that this desktop wants a taskbar.
 	w.succeeds("reg", "add", `HKCU\Software\Wine\Explorer`, "/v", "Desktop", "/d", "shell", "/f")
 	w.succeeds("reg", "add", `HKCU\Software\Wine\Explorer\Desktops`, "/v", "shell", "/d", "1024x600", "/f")
-	w.start("explorer", "/desktop=shell,1024x600")
+	w.start("explorer", append([]string{"/desktop=shell,1024x600"}, program...)...)
 	black := color.RGBA{A: 255}
 	w.eventually("Wine's desktop is on the screen", func() bool {
 		return color.RGBAModel.Convert(w.picture().At(width/2, height/2)) != black
