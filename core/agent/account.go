@@ -38,7 +38,9 @@ func (l *loop) become(node string) {
 // SignIn begins to sign this host in, "" in the way the account chooses. It returns once a person can be
 // sent to sign in, with the sign-in that is under way if there is one; what comes of it shows in the status.
 func (a *Agent) SignIn(ctx context.Context, how account.Method) (account.SigningIn, error) {
-	return a.parts.Account.SignIn(ctx, how)
+	under, err := a.parts.Account.SignIn(ctx, how)
+	a.shown(ctx)
+	return under, err
 }
 
 // CancelSignIn ends a sign-in that is under way; without one there is nothing to do.
@@ -49,11 +51,23 @@ func (a *Agent) CancelSignIn(context.Context) error {
 
 // SignOut gives the host key back and forgets it. Rentals run on; new ones cannot come.
 func (a *Agent) SignOut(ctx context.Context) (account.SignedOut, error) {
-	return a.parts.Account.SignOut(ctx)
+	out, err := a.parts.Account.SignOut(ctx)
+	a.shown(ctx)
+	return out, err
 }
 
 // RotateKey exchanges the host key for a new one.
-func (a *Agent) RotateKey(ctx context.Context) error { return a.parts.Account.RotateKey(ctx) }
+func (a *Agent) RotateKey(ctx context.Context) error {
+	err := a.parts.Account.RotateKey(ctx)
+	a.shown(ctx)
+	return err
+}
+
+// shown waits until the picture shows what the account has just told: whoever asked looks there next.
+func (a *Agent) shown(ctx context.Context) {
+	// Without the loop, which is leaving, there is no other picture.
+	_ = a.ask(ctx, func(_ *loop, answer func(error)) { answer(nil) })
+}
 
 // noAccount stands in where there is none: all that is known is where the key comes from.
 type noAccount struct{ keySource string }

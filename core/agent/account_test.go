@@ -56,7 +56,13 @@ func (s *standing) ask(what string) {
 
 func (s *standing) SignIn(_ context.Context, how account.Method) (account.SigningIn, error) {
 	s.ask("sign in by " + string(how))
-	return account.SigningIn{URL: "https://id.example.com"}, nil
+	under := account.SigningIn{URL: "https://id.example.com"}
+	s.mu.Lock()
+	s.info.SigningIn = &under
+	changed := s.changed
+	s.mu.Unlock()
+	changed()
+	return under, nil
 }
 
 func (s *standing) CancelSignIn() { s.ask("cancel") }
@@ -149,6 +155,9 @@ func TestAccountIsAsked(t *testing.T) {
 		in, err := s.SignIn(t.Context(), account.Device)
 		if err != nil || in.URL != "https://id.example.com" {
 			t.Errorf("signing in: %+v, %v", in, err)
+		}
+		if under := s.Status().Account.SigningIn; under == nil || *under != in {
+			t.Errorf("whoever has signed in is shown %+v, not %+v", under, in)
 		}
 		out, err := s.SignOut(t.Context())
 		if err != nil || !out.Revoked {
