@@ -30,9 +30,9 @@ var (
 
 // http makes the client for one flow, with nothing outliving flow. It follows no redirects: they
 // would carry a token or a code to where nobody has checked the address.
-func (c *Client) http(flow context.Context) *http.Client {
+func (c *Client) http(flow context.Context, transport http.RoundTripper) *http.Client {
 	return &http.Client{
-		Transport:     &guard{client: c, flow: flow},
+		Transport:     &guard{client: c, flow: flow, transport: transport},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
@@ -41,8 +41,9 @@ func (c *Client) http(flow context.Context) *http.Client {
 // within bounds of size and time. The OpenID libraries need that: of their requests some know no
 // context, and of their answers some have no bound and are never closed.
 type guard struct {
-	client *Client
-	flow   context.Context
+	client    *Client
+	flow      context.Context
+	transport http.RoundTripper
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -55,7 +56,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer context.AfterFunc(g.flow, cancel)()
 	req = req.Clone(ctx)
 	req.Header.Set("User-Agent", "distributed-agent/"+g.client.version)
-	res, err := g.client.transport.RoundTrip(req)
+	res, err := g.transport.RoundTrip(req)
 	if err != nil {
 		return nil, errors.Join(g.flow.Err(), err)
 	}

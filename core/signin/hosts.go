@@ -212,7 +212,7 @@ func (c *Client) try(ctx context.Context, r request, want any) (retryAfter time.
 		req.Header.Set("Idempotency-Key", r.idempotencyKey)
 	}
 	who := "The marketplace at " + c.api
-	res, err := c.http(ctx).Do(req)
+	res, err := c.http(ctx, c.transport).Do(req)
 	if err != nil {
 		return 0, ctx.Err() == nil && !lasting(err), explain(err, who)
 	}

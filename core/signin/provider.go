@@ -29,7 +29,7 @@ func (c *Client) discover(ctx context.Context) (*provider, error) {
 	if c.issuer == "" {
 		return nil, say(nil, "This agent does not know the marketplace's sign-in; name its issuer and client id, or use an enrolment token.")
 	}
-	p := &provider{http: c.http(ctx), who: "The marketplace's sign-in at " + c.issuer}
+	p := &provider{http: c.http(ctx, c.toProvider()), who: "The marketplace's sign-in at " + c.issuer}
 	asking, cancel := context.WithTimeout(ctx, c.times.discovery)
 	defer cancel()
 	found, err := oidc.NewProvider(oidc.ClientContext(asking, p.http), c.issuer)

@@ -25,7 +25,9 @@ type Options struct {
 	ClientID string   // what the provider knows the agent by; a public client, it has no secret
 	Scopes   []string // nil: openid profile email host:enroll
 	API      string   // https address of the marketplace's HTTP API; /v1/hosts… is appended
-	CAPEM    []byte   // the authorities trusted for both; nil: the system's
+	// CAPEM are the authorities trusted for the API, in place of the system's; nil: the system's. The
+	// provider may show a certificate of either: a private marketplace can have a public one.
+	CAPEM []byte
 	// AllowInsecureLoopback admits http:// for issuer and API on a loopback address.
 	AllowInsecureLoopback bool
 	Version               string       // of the agent
@@ -39,7 +41,8 @@ type Client struct {
 	api              string
 	insecure         bool
 	version          string
-	transport        http.RoundTripper
+	authorities      []byte            // PEM; nil: the system's alone
+	transport        http.RoundTripper // to the API
 	log              *slog.Logger
 	times            timing
 }
@@ -97,7 +100,7 @@ func New(o Options) (*Client, error) {
 	c := &Client{
 		issuer: o.Issuer, clientID: o.ClientID, scopes: o.Scopes,
 		api: strings.TrimSuffix(o.API, "/"), insecure: o.AllowInsecureLoopback,
-		version: o.Version, log: o.Log,
+		version: o.Version, authorities: o.CAPEM, log: o.Log,
 		times: timing{
 			discovery: 10 * time.Second,
 			request:   15 * time.Second,
@@ -127,23 +130,43 @@ func New(o Options) (*Client, error) {
 			return nil, errors.New("signing in needs the client id that the marketplace has given this agent")
 		}
 	}
-	secure := &tls.Config{MinVersion: tls.VersionTLS12}
+	var pool *x509.CertPool
 	if o.CAPEM != nil {
-		secure.RootCAs = x509.NewCertPool()
-		if !secure.RootCAs.AppendCertsFromPEM(o.CAPEM) {
+		pool = x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(o.CAPEM) {
 			return nil, errors.New("the file of authorities holds no certificate in PEM form")
 		}
 	}
-	c.transport = &http.Transport{
+	c.transport = transport(pool)
+	return c, nil
+}
+
+// transport reaches servers whose certificates those of pool have signed; nil: the system's authorities.
+func transport(pool *x509.CertPool) http.RoundTripper {
+	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment, // never for loopback
 		DialContext:            dial,
-		TLSClientConfig:        secure,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool},
 		TLSHandshakeTimeout:    10 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 		ForceAttemptHTTP2:      true,
 		DisableKeepAlives:      true, // a few requests in a host's life: nothing stays open behind them
 	}
-	return c, nil
+}
+
+// toProvider is the transport to the provider. The system's authorities take some memory, so they are
+// read for a sign-in alone.
+func (c *Client) toProvider() http.RoundTripper {
+	if c.authorities == nil {
+		return c.transport
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		c.log.Debug("reading the system's authorities", "error", err)
+		pool = x509.NewCertPool()
+	}
+	pool.AppendCertsFromPEM(c.authorities)
+	return transport(pool)
 }
 
 // Enrol exchanges an enrolment token for a host key. The error is a *Refusal where the marketplace
