@@ -75,10 +75,19 @@ func (c *Client) register(ctx context.Context, h Host, token secret.String) (Cre
 		ReplaceNodeID string `json:"replace_node_id,omitempty"`
 	}{h.InstallID, h.Hostname, h.OS, h.Arch, h.AgentVersion, h.Hardware, h.ReplaceNodeID}
 	var got credentialJSON
-	_, err := c.call(ctx, request{
-		method: http.MethodPost, path: "/v1/hosts", bearer: token,
-		idempotencyKey: h.InstallID, body: body, tries: tries,
-	}, &got)
+	post := func() error {
+		_, err := c.call(ctx, request{
+			method: http.MethodPost, path: "/v1/hosts", bearer: token,
+			idempotencyKey: h.InstallID, body: body, tries: tries,
+		}, &got)
+		return err
+	}
+	err := post()
+	// The node was deleted, or another account has signed in: then this host becomes a new one.
+	if r, ok := errors.AsType[*Refusal](err); ok && r.Status == http.StatusNotFound && body.ReplaceNodeID != "" {
+		body.ReplaceNodeID = ""
+		err = post()
+	}
 	if err != nil {
 		return Credential{}, err
 	}

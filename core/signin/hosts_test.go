@@ -96,6 +96,40 @@ func TestEnrol(t *testing.T) {
 	}
 }
 
+// TestANodeThatIsNotTheAccounts: somebody else signs in on a host, or its node was deleted meanwhile.
+func TestANodeThatIsNotTheAccounts(t *testing.T) {
+	unknown := refuses(404, "not_found", "There is no such node of this account.")
+	for name, test := range map[string]struct {
+		hosts   http.HandlerFunc
+		replace string
+		calls   int
+		want    string // of the error; "": none
+	}{
+		"is left out":   {inTurn(unknown, registers), "node-of-another", 2, ""},
+		"nothing to do": {unknown, "", 1, "no such node"},
+		"once only":     {unknown, "node-of-another", 2, "no such node"},
+		"another no":    {refuses(403, "not_allowed", "Not allowed."), "node-1", 1, "Not allowed"},
+		"not the API":   {says(404, "text/html", "not found"), "node-1", 1, "check the address"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := open(t, script{hosts: test.hosts})
+			h := someHost()
+			h.ReplaceNodeID = test.replace
+			_, err := m.client(t, nil).Enrol(t.Context(), h, secret.New(enrolToken))
+			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+			calls := m.called()
+			if len(calls) != test.calls || test.replace != "" && calls[0].body["replace_node_id"] != test.replace {
+				t.Fatalf("sent %+v", calls)
+			}
+			if len(calls) == 2 && (calls[1].body["replace_node_id"] != nil || calls[1].bearer != enrolToken || calls[1].body["install_id"] != "install-1") {
+				t.Errorf("then sent %+v", calls[1])
+			}
+		})
+	}
+}
+
 func TestCancelEnrol(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	m := open(t, script{hosts: func(w http.ResponseWriter, r *http.Request) {

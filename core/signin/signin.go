@@ -67,7 +67,7 @@ type Host struct {
 	OS, Arch      string
 	AgentVersion  string // "": that of the options
 	Hardware      string // in one line, for a person
-	ReplaceNodeID string // a node this host takes the place of; "": none
+	ReplaceNodeID string // a node this host takes the place of, if the account has it; "": none
 }
 
 // Credential is a host key, and what the marketplace says of it.

@@ -504,6 +504,18 @@ func TestAgentsClient(t *testing.T) {
 	if got, err := client.Enrol(within(t), host, secret.New("dce_"+rand.Text())); err == nil {
 		t.Errorf("with a made up one: %+v", got)
 	}
+	// Somebody else signs in on the same host, who does not have its node.
+	host.ReplaceNodeID = got.NodeID
+	other, err := client.Browser(within(t), host, func(p signin.Prompt) {
+		go func() {
+			if _, err := w.people.Visit(context.WithoutCancel(t.Context()), p.URL, w.people.Users()[1], true); err != nil {
+				t.Error(err)
+			}
+		}()
+	})
+	if err != nil || other.Owner != "bob@example.com" || other.NodeID == got.NodeID {
+		t.Errorf("another account: %+v, %v", other, err)
+	}
 }
 
 // By a code it takes the agent's client 5 s, which is the provider's pace.
