@@ -67,6 +67,7 @@ func (c *cli) trayOf(ctx context.Context) error {
 		var stop context.CancelFunc
 		ctx, stop = signal.NotifyContext(ctx, quitSignals...)
 		defer stop()
+		context.AfterFunc(ctx, stop) // a second one ends the program at once
 	} else if err != nil {
 		return err
 	}
@@ -75,16 +76,17 @@ func (c *cli) trayOf(ctx context.Context) error {
 
 // showTray is called on the main goroutine, as some systems demand of what draws.
 func (c *cli) showTray(ctx context.Context, cfg *config.Config, seat *seat, file string, log *slog.Logger) error {
-	desk, err := c.desk(cfg, func(context.Context) error { return seat.take(ctx) })
-	if err != nil {
-		return err
-	}
+	start := func(context.Context) error { return seat.take(ctx) }
 	return seat.show(ctx, func(ctx context.Context) error {
+		desk, err := c.desk(cfg, start)
+		if err != nil {
+			return err
+		}
 		if err := desk.autostart.Refresh(ctx); err != nil {
 			log.Warn("looking after the start at login", "error", err)
 		}
 		client := control.NewClient(cfg.StateDir, buildVersion().Version)
-		return tray.Run(ctx, client, desk, tray.Options{PID: os.Getpid(), Dashboard: cfg.Dashboard, LogFile: file, Version: buildVersion().Version, Log: log})
+		return tray.Run(ctx, client, desk, tray.Options{PID: os.Getpid(), Hosting: seat.hosting(), Dashboard: cfg.Dashboard, LogFile: file, Version: buildVersion().Version, Log: log})
 	})
 }
 

@@ -32,6 +32,7 @@ type direction struct {
 	Status *agent.Status   `json:"status,omitempty"` // the agent's next picture; starts it where it has gone
 	Gone   bool            `json:"gone,omitempty"`   // the agent goes
 	Fail   map[string]bool `json:"fail,omitempty"`   // calls that fail from now on
+	Quiet  bool            `json:"quiet,omitempty"`  // the person switches notifications off elsewhere
 	Leave  bool            `json:"leave,omitempty"`  // ends the context of Run
 }
 
@@ -98,6 +99,7 @@ func (p *puppet) direct(d direction) {
 	if d.Fail != nil {
 		p.fail = d.Fail
 	}
+	p.notify = p.notify && !d.Quiet
 	p.mu.Unlock()
 	select {
 	case p.changed <- struct{}{}:

@@ -183,8 +183,12 @@ func (t *tray) worry(ctx context.Context) {
 	t.tell(ctx, t.wanted(notes)...)
 }
 
-// wanted leaves out the notes that nobody has asked for by a click, where the person wants none.
+// wanted leaves out the notes that nobody has asked for by a click, where the person wants none: what was
+// said on the command line meanwhile counts.
 func (t *tray) wanted(notes []Note) []Note {
+	if len(notes) > 0 {
+		t.view.notify = t.desk.Notifications()
+	}
 	if !t.view.notify {
 		return nil
 	}

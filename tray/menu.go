@@ -273,8 +273,8 @@ func ways(v view) []entry {
 		them = "it"
 	}
 	switch {
-	case v.link == looking:
-		entries = append(entries, choice("quit", title, closeIcon, ""))
+	case v.link == looking && !v.options.Hosting:
+		entries = append(entries, choice("close", "Close this icon", closeIcon, ""))
 	case len(live(v.status)) == 0:
 		entries = append(entries, choice("quit", title, quit, string(agent.LeaveRentals)))
 	default:

@@ -71,9 +71,10 @@ func situations() map[string]view {
 		s.Rentals = []rental.Status{rented("r-1", rental.Running), pulling, rented("r-0", rental.Stopped)}
 	})
 	all := map[string]view{
-		"looking": {link: looking, options: Options{Version: "1.4.0"}},
-		"online":  shown(online()),
-		"rented":  shown(withRentals),
+		"looking":          {link: looking, options: Options{Version: "1.4.0"}},
+		"looking for ours": {link: looking, options: Options{Version: "1.4.0", Hosting: true}},
+		"online":           shown(online()),
+		"rented":           shown(withRentals),
 		"paused until": shown(with(online(), func(s *agent.Status) {
 			s.Node = agent.Wish{State: protocol.Paused, Reason: "user", Until: noon.Add(time.Hour)}
 		})),

@@ -58,6 +58,7 @@ type Note struct {
 // Options say what the tray stands beside.
 type Options struct {
 	PID       int    // of this process: an agent with another one goes on without the icon
+	Hosting   bool   // the agent that is looked for first is one of this process
 	Dashboard string // URL of the marketplace's dashboard; "": none
 	LogFile   string // "": the log goes elsewhere
 	Version   string

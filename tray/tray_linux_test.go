@@ -444,8 +444,8 @@ func TestEveryEntryDoesItsDeed(t *testing.T) {
 
 	for label, how := range map[string]agent.How{
 		"Leave 1 rental running (the next start adopts it)": agent.LeaveRentals,
-		"Finish rentals, then quit":                                  agent.AfterRentals,
-		"End rentals and quit":                                       agent.EndingRentals,
+		"Finish rentals, then quit":                         agent.AfterRentals,
+		"End rentals and quit":                              agent.EndingRentals,
 	} {
 		r.click("Quit", label)
 		r.expect("Quit", string(how))
@@ -518,6 +518,19 @@ func TestRentalsAreTold(t *testing.T) {
 	r.sees("Online")
 	r.picture(beginning(s))
 	r.expect("Notify", "rental r-1", "A rental has started", "pytorch:2.5_cuda on GPU 0, 0.45 EUR per hour")
+}
+
+// TestSwitchedOffElsewhere: on the command line.
+func TestSwitchedOffElsewhere(t *testing.T) {
+	t.Parallel()
+	r := startTray(t, childSetup{Options: options()})
+	s := current()
+	r.picture(s)
+	r.sees("[x] Notifications")
+	r.direct(direction{Quiet: true})
+	r.picture(beginning(s))
+	r.sees("[ ] Notifications")
+	r.none("Notify")
 }
 
 // TestClicksOnWhatIsOff: some panels send clicks on entries that cannot be clicked.
