@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
@@ -80,48 +82,69 @@ func lookup(environ []string, name string) string {
 func (c *cli) signIn(ctx context.Context, cfg *config.Config, how signInFlags) error {
 	ctx, stop := signal.NotifyContext(ctx, quitSignals...)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second interrupt ends the program at once
 	client := control.NewClient(cfg.StateDir, buildVersion().Version)
 	if _, err := client.Identity(ctx); err == nil {
 		return c.signInAt(ctx, runningDesk{client}, how)
 	} else if !errors.Is(err, control.ErrNotRunning) {
 		return err
 	}
-	return c.withAccount(ctx, cfg, func(a *account.Account, changed <-chan struct{}) error {
-		return c.signInAt(ctx, ownDesk{a, changed}, how)
+	a, err := c.ownAccount(cfg)
+	if err != nil {
+		return err
+	}
+	changed := make(chan struct{}, 1)
+	running, end := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer end()
+	wg.Go(func() {
+		a.Run(running, func() { // it returns no error
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		})
 	})
+	return c.signInAt(ctx, ownDesk{a, changed}, how)
 }
 
 // signInDesk is where a sign-in is done: in the running agent or in this process.
 type signInDesk interface {
 	SignIn(ctx context.Context, method account.Method) (account.SigningIn, error)
 	CancelSignIn(ctx context.Context) error
+	info(ctx context.Context) (account.Info, error)
 	// infos yields the account now and after each change, until ctx ends.
 	infos(ctx context.Context, yield func(account.Info) bool) error
 }
 
 func (c *cli) signInAt(ctx context.Context, at signInDesk, how signInFlags) error {
-	prompt, err := c.begin(ctx, at, how)
+	before, err := at.info(ctx)
 	if err != nil {
 		return err
 	}
-	c.prompt(ctx, prompt, how)
-	var after account.Info
-	err = at.infos(ctx, func(info account.Info) bool {
-		after = info
-		return info.SigningIn != nil
-	})
+	after := before
+	prompt, err := c.begin(ctx, at, how)
+	if err == nil {
+		c.prompt(ctx, prompt, how)
+		err = at.infos(ctx, func(info account.Info) bool {
+			after = info
+			return info.SigningIn != nil
+		})
+	}
 	switch {
 	case ctx.Err() != nil:
 		at.CancelSignIn(context.WithoutCancel(ctx))
 		return errors.New("the sign-in was given up; nothing has changed")
 	case err != nil:
 		return err
-	case after.SignedIn && after.Owner != "":
+	case after.KeyID != before.KeyID: // every sign-in makes a key
+		c.tellSignedIn(after)
+		return nil
 	case after.Problem != "":
 		return errors.New(after.Problem)
 	}
-	c.tellSignedIn(after)
-	return nil
+	return errors.New("the sign-in was cancelled; nothing has changed")
 }
 
 // begin falls back to the browser's way where no code can be had.
@@ -148,11 +171,9 @@ func (c *cli) prompt(ctx context.Context, p account.SigningIn, how signInFlags) 
 }
 
 func (c *cli) tellSignedIn(info account.Info) {
-	who := info.Owner
-	if who == "" {
-		who = "the owner of the key"
+	if info.NodeID != "" { // else another key goes before the new one
+		c.println("signed in as %s; this host is node %s", plain(cmp.Or(info.Owner, "the owner of the key")), plain(info.NodeID))
 	}
-	c.println("signed in as %s; this host is node %s", plain(who), plain(info.NodeID))
 	c.tellKept(info)
 }
 
@@ -174,6 +195,11 @@ func (c *cli) open(ctx context.Context, url string) {
 
 // runningDesk signs in within the running agent.
 type runningDesk struct{ *control.Client }
+
+func (d runningDesk) info(ctx context.Context) (account.Info, error) {
+	status, err := d.Status(ctx)
+	return status.Account, err
+}
 
 func (d runningDesk) infos(ctx context.Context, yield func(account.Info) bool) error {
 	for status, err := range d.Watch(ctx) {
@@ -198,6 +224,13 @@ type ownDesk struct {
 
 func (d ownDesk) CancelSignIn(context.Context) error { d.Account.CancelSignIn(); return nil }
 
+func (d ownDesk) info(ctx context.Context) (account.Info, error) {
+	if _, err := d.Key(ctx); ctx.Err() != nil { // one that cannot be read is no reason not to sign in
+		return account.Info{}, err
+	}
+	return d.Info(), nil
+}
+
 func (d ownDesk) infos(ctx context.Context, yield func(account.Info) bool) error {
 	for yield(d.Info()) {
 		select {
@@ -209,28 +242,14 @@ func (d ownDesk) infos(ctx context.Context, yield func(account.Info) bool) error
 	return nil
 }
 
-// withAccount opens the account in this process, where no agent has it.
-func (c *cli) withAccount(ctx context.Context, cfg *config.Config, act func(a *account.Account, changed <-chan struct{}) error) error {
-	a, err := openAccount(cfg, describeAgent(), newLog(c.errOut, cfg.Log))
-	if err != nil {
-		return err
+// ownAccount opens the account in this process. It is not run, but to sign in: a key that is due to be
+// exchanged would be lost if the command ended in the middle of that.
+func (c *cli) ownAccount(cfg *config.Config) (*account.Account, error) {
+	settings := cfg.Log
+	if settings.Level > slog.LevelDebug {
+		settings.Level = slog.LevelError // what comes of a command is told in words
 	}
-	changed := make(chan struct{}, 1)
-	running, stop := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	var ran error
-	wg.Go(func() {
-		ran = a.Run(running, func() {
-			select {
-			case changed <- struct{}{}:
-			default:
-			}
-		})
-	})
-	err = act(a, changed)
-	stop()
-	wg.Wait()
-	return errors.Join(err, ran)
+	return openAccount(cfg, describeAgent(), newLog(c.errOut, settings))
 }
 
 func (c *cli) signOutCommand() *cobra.Command {
@@ -246,10 +265,10 @@ func (c *cli) signOutCommand() *cobra.Command {
 			client := control.NewClient(cfg.StateDir, buildVersion().Version)
 			out, err := client.SignOut(ctx)
 			if errors.Is(err, control.ErrNotRunning) {
-				err = c.withAccount(ctx, cfg, func(a *account.Account, _ <-chan struct{}) (err error) {
-					out, err = a.SignOut(ctx)
-					return err
-				})
+				var own *account.Account
+				if own, err = c.ownAccount(cfg); err == nil {
+					out, err = own.SignOut(ctx)
+				}
 			}
 			if err != nil {
 				return err
@@ -285,7 +304,10 @@ func (c *cli) rotateKeyCommand() *cobra.Command {
 			client := control.NewClient(cfg.StateDir, buildVersion().Version)
 			err = client.RotateKey(ctx)
 			if errors.Is(err, control.ErrNotRunning) {
-				err = c.withAccount(ctx, cfg, func(a *account.Account, _ <-chan struct{}) error { return a.RotateKey(ctx) })
+				var own *account.Account
+				if own, err = c.ownAccount(cfg); err == nil {
+					err = own.RotateKey(ctx)
+				}
 			}
 			if err != nil {
 				return err

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -14,10 +13,6 @@ import (
 
 // autostart starts this very program, with the configuration it was called with.
 func (c *cli) autostart() (*desktop.Autostart, error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("finding this program: %w", err)
-	}
 	args := []string{"tray"}
 	if c.configFile != "" {
 		file, err := filepath.Abs(c.configFile)
@@ -35,7 +30,7 @@ func (c *cli) autostart() (*desktop.Autostart, error) {
 			args = append(args, flag.Name, dir)
 		}
 	}
-	return desktop.NewAutostart(desktop.AutostartOptions{Program: program, Args: args, Icon: assets.App()}), nil
+	return desktop.NewAutostart(desktop.AutostartOptions{Args: args, Icon: assets.App()}), nil
 }
 
 func (c *cli) autostartCommand() *cobra.Command {

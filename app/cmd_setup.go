@@ -12,12 +12,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/agent"
 	"github.com/distributedcompute/host-agent/core/config"
 	"github.com/distributedcompute/host-agent/core/control"
 	"github.com/distributedcompute/host-agent/core/desktop"
 	"github.com/distributedcompute/host-agent/core/keyring"
+	"github.com/distributedcompute/host-agent/core/secret"
 )
 
 const addressKey = "backend.url"
@@ -47,7 +47,7 @@ With --backend it also writes a first agent.yaml where there is none.
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&s.keyStdin, "api-key-stdin", false, "read a host key from standard input")
-	flags.StringVar(&s.tokenFile, "enroll-token-file", lookup(c.environ, "DISTRIBUTED_AGENT_ENROLL_TOKEN_FILE"), "enrol with the token in this file")
+	flags.StringVar(&s.tokenFile, "enroll-token-file", "", "enrol with the token in this file")
 	flags.BoolVar(&s.tokenStdin, "enroll-token-stdin", false, "enrol with a token from standard input")
 	s.how.add(cmd)
 	c.settingFlag(flags, "backend", addressKey, "address of the marketplace, wss://…, for a first agent.yaml")
@@ -90,26 +90,14 @@ func (c *cli) setup(ctx context.Context, s setup) error {
 	}
 	switch {
 	case s.keyStdin:
-		err = c.withAccount(ctx, cfg, func(a *account.Account, _ <-chan struct{}) error {
-			if err := a.Store(ctx, key); err != nil {
-				return err
-			}
-			c.tellKept(a.Info())
-			return nil
-		})
+		err = c.store(ctx, cfg, key)
 	case cfg.Backend.URL == "":
 		return usagef("%s", told)
 	case byToken:
-		err = c.withAccount(ctx, cfg, func(a *account.Account, _ <-chan struct{}) error {
-			if err := a.Enrol(ctx, key); err != nil {
-				return err
-			}
-			c.tellSignedIn(a.Info())
-			return nil
-		})
+		err = c.enrol(ctx, cfg, key)
 	default:
 		if err = c.signIn(ctx, cfg, s.how); err == nil {
-			err = c.askAutostart(ctx)
+			c.askAutostart(ctx)
 		}
 	}
 	if err != nil {
@@ -119,6 +107,30 @@ func (c *cli) setup(ctx context.Context, s setup) error {
 		c.println("%s", told)
 	}
 	return c.useKey(ctx, cfg)
+}
+
+func (c *cli) store(ctx context.Context, cfg *config.Config, key secret.String) error {
+	own, err := c.ownAccount(cfg)
+	if err == nil {
+		err = own.Store(ctx, key)
+	}
+	if err != nil {
+		return err
+	}
+	c.tellKept(own.Info())
+	return nil
+}
+
+func (c *cli) enrol(ctx context.Context, cfg *config.Config, token secret.String) error {
+	own, err := c.ownAccount(cfg)
+	if err == nil {
+		err = own.Enrol(ctx, token)
+	}
+	if err != nil {
+		return err
+	}
+	c.tellSignedIn(own.Info())
+	return nil
 }
 
 // storeSettings writes a first agent.yaml where settings are given, and tells what came of it.
@@ -147,32 +159,38 @@ func (c *cli) storeSettings() (told string, err error) {
 	return fmt.Sprintf("%s was there already and stays as it is: set its backend.url to use %s", cfg.File, address), nil
 }
 
-// askAutostart asks once whether the agent is to start at login, where somebody can answer.
-func (c *cli) askAutostart(ctx context.Context) error {
+// askAutostart asks once whether the agent is to start at login, where somebody can answer. The host is
+// signed in whatever comes of it.
+func (c *cli) askAutostart(ctx context.Context) {
 	if !isTerminal(c.in) || !isTerminal(c.out) || desktop.Available() != nil {
-		return nil
+		return
 	}
 	autostart, err := c.autostart()
+	var state desktop.State
+	if err == nil {
+		state, err = autostart.State(ctx)
+	}
+	if err == nil && (state.On || state.Blocked != "") {
+		return
+	}
+	if err == nil {
+		fmt.Fprint(c.out, "start the agent when you log in? [Y/n] ")
+		answer, unread := bufio.NewReader(c.in).ReadString('\n')
+		if unread != nil {
+			return // nobody answers: it can be switched on later
+		}
+		if word := strings.ToLower(strings.TrimSpace(answer)); !strings.HasPrefix(cmp.Or(word, "y"), "y") {
+			c.println("it does not; to change that: distributed-agent autostart on")
+			return
+		}
+		err = autostart.Enable(ctx)
+	}
+	if err == nil {
+		err = c.tellAutostart(ctx, autostart)
+	}
 	if err != nil {
-		return err
+		c.println("it does not start at login: %v", err)
 	}
-	if state, err := autostart.State(ctx); err != nil || state.On || state.Blocked != "" {
-		return err
-	}
-	fmt.Fprint(c.out, "start the agent when you log in? [Y/n] ")
-	answer, err := bufio.NewReader(c.in).ReadString('\n')
-	if err != nil {
-		return nil // nobody answers: it can be switched on later
-	}
-	if word := strings.ToLower(strings.TrimSpace(answer)); !strings.HasPrefix(cmp.Or(word, "y"), "y") {
-		c.println("it does not; to change that: distributed-agent autostart on")
-		return nil
-	}
-	if err := autostart.Enable(ctx); err != nil {
-		c.println("it cannot be set up: %v", err)
-		return nil
-	}
-	return c.tellAutostart(ctx, autostart)
 }
 
 // useKey has a running agent try the key at once, and says which key counts where it is another.
