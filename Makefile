@@ -12,7 +12,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 INSTALL = $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends
 PROGRAMS := build/distributed-agent build/sandbox build/frps
 # What tests need beside the programs of setup, as program:package.
-TEST_TOOLS := dbus-daemon:dbus gnome-keyring-daemon:gnome-keyring secret-tool:libsecret-tools \
+TEST_TOOLS := dbus-daemon:dbus dbus-launch:dbus-x11 gnome-keyring-daemon:gnome-keyring secret-tool:libsecret-tools \
 	desktop-file-validate:desktop-file-utils gio:libglib2.0-bin systemd-analyze:systemd Xvfb:xvfb xclip:xclip node:nodejs npm:npm
 SCREENSHOT_TOOLS := Xvfb:xvfb dbus-daemon:dbus xfwm4:xfwm4 xfce4-panel:xfce4-panel xdotool:xdotool import:imagemagick xsetroot:x11-xserver-utils
 WINE_TOOLS := Xvfb:xvfb xdotool:xdotool import:imagemagick wine:wine

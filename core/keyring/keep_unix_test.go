@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -265,9 +263,7 @@ func TestShortPassphraseCostsMore(t *testing.T) {
 
 // It is opened again at that price, which takes the race detector 10 s.
 func TestShortPassphrase(t *testing.T) {
-	if build, ok := debug.ReadBuildInfo(); !ok || slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		t.Skip("takes too long under the race detector")
-	}
+	t.Parallel()
 	dir := t.TempDir()
 	o := keyring.Options{StateDir: dir, PassphraseFile: write(t, filepath.Join(t.TempDir(), "passphrase"), 0o600, "correct horse")}
 	wantKey(t, filed(t, o), key)
