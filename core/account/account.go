@@ -66,6 +66,7 @@ type Account struct {
 	turn   chan struct{} // holds one token: whoever has it may change the key
 	begun  chan *attempt // capacity 1: a sign-in to go on with
 	judged chan struct{} // capacity 1: there is another verdict
+	again  time.Duration // between two looks whether a new key was lost
 
 	file sync.Mutex // guards account.json, and that record follows it; before mu
 
@@ -103,6 +104,7 @@ func Open(o Options) (*Account, error) {
 	return &Account{
 		o: o, record: r, changed: func() {},
 		turn: make(chan struct{}, 1), begun: make(chan *attempt, 1), judged: make(chan struct{}, 1),
+		again: exchangeAgain,
 	}, nil
 }
 

@@ -3,6 +3,7 @@ package account_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -25,7 +26,8 @@ type desk struct {
 	t      *testing.T
 	market *market
 	dir    string
-	given  string // HOST_API_KEY
+	given  string        // HOST_API_KEY
+	again  time.Duration // 0: as it is
 }
 
 func newDesk(t *testing.T) *desk {
@@ -48,6 +50,9 @@ func (d *desk) open() *working {
 	a, err := account.Open(account.Options{Keys: keys, SignIn: client, CanSignIn: true, StateDir: d.dir, Host: signin.Host{Hostname: "rig", OS: "linux", Arch: "amd64"}})
 	if err != nil {
 		d.t.Fatal(err)
+	}
+	if d.again != 0 {
+		a.SetAgain(d.again)
 	}
 	w := &working{Account: a, t: d.t, changed: make(chan struct{}, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -372,6 +377,63 @@ func TestRotate(t *testing.T) {
 	if n := d.market.count("POST /v1/hosts/node-1/keys"); n != 2 {
 		t.Errorf("exchanged %d times", n)
 	}
+}
+
+// A key that is on its way is not given up: the one before is good for minutes only.
+func TestRotateInterrupted(t *testing.T) {
+	t.Run("nobody waits any more", func(t *testing.T) {
+		d := newDesk(t)
+		w := d.enrolled()
+		ctx, cancel := context.WithCancel(t.Context())
+		d.market.with(func() {
+			d.market.rotates = func() bool {
+				cancel()
+				time.Sleep(50 * time.Millisecond) // in which a client that gives up would do so
+				return false
+			}
+		})
+		if err := w.RotateKey(ctx); err != nil || w.key() != "host-key-2" {
+			t.Errorf("got %v, key %q", err, w.key())
+		}
+	})
+	for _, restarted := range []bool{false, true} {
+		t.Run(fmt.Sprintf("the answer is lost, restarted %t", restarted), func(t *testing.T) {
+			d := newDesk(t)
+			d.enrolled().leave()
+			if !restarted {
+				d.again = 20 * time.Millisecond
+			}
+			w := d.open()
+			d.market.with(func() {
+				d.market.rotates = func() bool { d.market.rotates = nil; return true }
+			})
+			if err := w.RotateKey(t.Context()); err == nil {
+				t.Error("no error")
+			}
+			if restarted {
+				w.leave()
+				w = d.open()
+			}
+			w.await(func(i account.Info) bool { return i.KeyID == "k-3" })
+			if w.key() != "host-key-3" {
+				t.Errorf("key %q", w.key())
+			}
+			if text, err := os.ReadFile(filepath.Join(d.dir, "account.json")); err != nil || strings.Contains(string(text), "exchange_began") {
+				t.Errorf("account.json (%v): %s", err, text)
+			}
+		})
+	}
+	t.Run("refused", func(t *testing.T) {
+		d := newDesk(t)
+		w := d.enrolled()
+		d.market.with(func() { d.market.keys["host-key-1"].fixed = true })
+		if err := w.RotateKey(t.Context()); err == nil || w.key() != "host-key-1" {
+			t.Errorf("got %v, key %q", err, w.key())
+		}
+		if text, err := os.ReadFile(filepath.Join(d.dir, "account.json")); err != nil || strings.Contains(string(text), "exchange_began") {
+			t.Errorf("account.json (%v): %s", err, text)
+		}
+	})
 }
 
 // A key is exchanged before it expires, and when the backend says that it has.

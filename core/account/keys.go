@@ -16,6 +16,11 @@ const (
 	freshBefore = 7 * 24 * time.Hour // a key's end it is exchanged
 	freshCheck  = 6 * time.Hour      // a machine that sleeps a lot has few hours in a week
 
+	// exchangeLasts is more than the time in which a key that was exchanged is good beside the new one.
+	exchangeLasts = 15 * time.Minute
+	exchangeAgain = 2 * time.Minute
+	exchangeBound = 30 * time.Second // for the marketplace to give a new key, whoever has stopped waiting
+
 	// expired is the backend's code for a key whose time is over: it may still be exchanged.
 	expired = "key_expired"
 
@@ -129,14 +134,23 @@ func refused(err error) bool {
 	return ok && refusal.Status == http.StatusUnauthorized
 }
 
-// RotateKey exchanges the host key for a new one. The old one stays good until the new one is used, so a
-// crash on the way does no harm. A key from a place that is not this agent's is not exchanged.
+// RotateKey exchanges the host key for a new one. The old one stays good until the new one is used, for some
+// minutes at most: after a crash on the way, or a lost answer, Run exchanges it again. Once the new one is
+// asked for, the end of ctx calls nothing off. A key from a place that is not this agent's is not exchanged.
 func (a *Account) RotateKey(ctx context.Context) error {
+	return a.exchange(ctx, func(record) bool { return true })
+}
+
+// exchange is RotateKey where the key is due for it, once nobody else is at work on it.
+func (a *Account) exchange(ctx context.Context, due func(record) bool) error {
 	giveBack, err := a.take(ctx)
 	if err != nil {
 		return err
 	}
 	defer giveBack()
+	if !due(a.known()) {
+		return nil
+	}
 	if a.o.SignIn == nil {
 		return noMarketplace()
 	}
@@ -159,11 +173,23 @@ func (a *Account) RotateKey(ctx context.Context) error {
 	if source, err = a.o.Keys.Keep(ctx, key); err != nil {
 		return broken("A new host key could not be kept", err)
 	}
-	if err := a.note(func(r *record) { r.Source = source }); err != nil {
+	err = a.note(func(r *record) {
+		r.Source = source
+		if !r.lost(time.Now()) {
+			r.ExchangeBegan = time.Now().UTC()
+		}
+	})
+	if err != nil {
 		return err
 	}
-	fresh, err := a.o.SignIn.Rotate(ctx, self.NodeID, key)
+	// From here on the old key is nearly void, and the new one is lost with its answer: nobody calls it off.
+	exchanging, called := context.WithTimeout(context.WithoutCancel(ctx), exchangeBound)
+	defer called()
+	fresh, err := a.o.SignIn.Rotate(exchanging, self.NodeID, key)
 	if err != nil {
+		if no, ok := errors.AsType[*signin.Refusal](err); ok && no.Status < 500 && no.Status != http.StatusTooManyRequests {
+			err = errors.Join(err, a.note(func(r *record) { r.ExchangeBegan = time.Time{} }))
+		}
 		return err
 	}
 	if fresh.Owner == "" {
@@ -190,47 +216,45 @@ func (a *Account) KeyJudged(code string) {
 	}
 }
 
-// keepFresh exchanges the key before its time is over, or when the backend says that it is.
+// keepFresh exchanges the key before its time is over, when the backend says that it is, and again when
+// the answer to an exchange was lost.
 func (a *Account) keepFresh(ctx context.Context) {
-	check := time.NewTimer(0)
+	check, again := time.NewTimer(0), time.NewTicker(a.again)
 	defer check.Stop()
+	defer again.Stop()
 	for {
-		due := false
+		var due func(record) bool
 		select {
 		case <-ctx.Done():
 			return
 		case <-a.judged:
-			due = a.hear() == expired
+			a.hear()
+			due = func(r record) bool { return r.Rejected == expired }
 		case <-check.C:
 			check.Reset(freshCheck)
-			due = a.expiring(time.Now())
+			due = func(r record) bool { return r.expiring(time.Now()) || r.lost(time.Now()) }
+		case <-again.C:
+			due = func(r record) bool { return r.lost(time.Now()) }
 		}
-		if !due {
+		if !due(a.known()) {
 			continue
 		}
-		if err := a.RotateKey(ctx); err != nil && ctx.Err() == nil {
-			a.o.Log.Warn("the host key expires and could not be exchanged", "problem", err)
+		if err := a.exchange(ctx, due); err != nil && ctx.Err() == nil {
+			a.o.Log.Warn("the host key could not be exchanged", "problem", err)
 		}
 	}
 }
 
 // hear writes the latest verdict down.
-func (a *Account) hear() (verdict string) {
+func (a *Account) hear() {
 	a.mu.Lock()
-	verdict = a.verdict
+	verdict := a.verdict
 	known := a.record.Rejected == verdict
 	a.mu.Unlock()
 	if known {
-		return verdict
+		return
 	}
 	if err := a.note(func(r *record) { r.Rejected = verdict }); err != nil {
 		a.o.Log.Warn("what the backend makes of the host key is not written down", "error", err)
 	}
-	return verdict
-}
-
-// expiring tells that the key's time is nearly over, and that it is one that can be exchanged.
-func (a *Account) expiring(now time.Time) bool {
-	r := a.known()
-	return !r.ExpiresAt.IsZero() && r.ExpiresAt.Sub(now) < freshBefore && (r.Rejected == "" || r.Rejected == expired)
 }

@@ -33,9 +33,13 @@ type market struct {
 	told    map[string]any // the body of the latest enrolment
 	expires time.Duration  // of keys it gives; 0: never
 	down    bool
+	rotates func() (lost bool) // what happens while a key is exchanged; nil: nothing
 }
 
-type hostKey struct{ id, node, refused string } // refused: the code; "": good
+type hostKey struct {
+	id, node, refused string // refused: the code; "": good
+	fixed             bool   // it is not exchanged
+}
 
 func openMarket(t *testing.T) *market {
 	t.Helper()
@@ -165,6 +169,16 @@ func (m *market) rotate(w http.ResponseWriter, r *http.Request) {
 	key := m.keys[bearer(r)]
 	if key == nil || key.node != r.PathValue("node") || key.refused != "" && key.refused != "key_expired" {
 		refuse(w, 401, "unauthorized")
+		return
+	}
+	if key.fixed {
+		refuse(w, 403, "not_allowed")
+		return
+	}
+	if m.rotates != nil && m.rotates() {
+		m.give(httptest.NewRecorder(), key.node)
+		w.Header().Set("Retry-After", "60") // which nobody waits for
+		w.WriteHeader(503)
 		return
 	}
 	m.give(w, key.node)

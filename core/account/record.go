@@ -24,6 +24,19 @@ type record struct {
 	Owner     string         `json:"owner,omitempty"`
 	ExpiresAt time.Time      `json:"expires_at,omitzero"`
 	Rejected  string         `json:"rejected,omitempty"` // the backend's code for not taking the key; "": it has not said so
+	// ExchangeBegan is when a new key was asked for that has not come: zero where none is missing.
+	ExchangeBegan time.Time `json:"exchange_began,omitzero"`
+}
+
+// lost tells that a new key may be on its way that never arrives. The one kept here is good for some
+// minutes more, in which another can be had for it.
+func (r record) lost(now time.Time) bool {
+	return !r.ExchangeBegan.IsZero() && now.Sub(r.ExchangeBegan).Abs() < exchangeLasts
+}
+
+// expiring tells that the key's time is nearly over, and that it is one that can be exchanged.
+func (r record) expiring(now time.Time) bool {
+	return !r.ExpiresAt.IsZero() && r.ExpiresAt.Sub(now) < freshBefore && (r.Rejected == "" || r.Rejected == expired)
 }
 
 // readRecord gives the zero value where there is none yet.
