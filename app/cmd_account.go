@@ -249,6 +249,9 @@ func (c *cli) ownAccount(cfg *config.Config) (*account.Account, error) {
 	if settings.Level > slog.LevelDebug {
 		settings.Level = slog.LevelError // what comes of a command is told in words
 	}
+	if err := config.MakeStateDir(cfg.StateDir); err != nil {
+		return nil, err
+	}
 	return openAccount(cfg, describeAgent(), newLog(c.errOut, settings))
 }
 

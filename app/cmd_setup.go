@@ -82,9 +82,6 @@ func (c *cli) setup(ctx context.Context, s setup) error {
 	if err != nil {
 		return err
 	}
-	if err := config.MakeStateDir(cfg.StateDir); err != nil {
-		return err
-	}
 	if told == "" && cfg.Backend.URL == "" {
 		told = "the marketplace's address is not set yet: give --backend wss://…, or set backend.url in agent.yaml"
 	}
