@@ -85,7 +85,7 @@ func (c *Client) finish(ctx context.Context, p *provider, h Host, a answer, nonc
 	case "access_denied":
 		return Credential{}, say(nil, "Signing in was declined in the browser (%s); start again if that was a mistake.", told(a.refusal, a.description))
 	default:
-		return Credential{}, say(nil, "%s did not sign anybody in (%s); start again.", p.who, told(a.refusal, a.description))
+		return Credential{}, say(nil, "%s did not sign anybody in (%s); %s.", p.who, told(a.refusal, a.description), remedy(a.refusal))
 	}
 	// Once only: a code that is shown twice voids what it gave.
 	token, err := p.Exchange(p.with(ctx), a.code, oauth2.VerifierOption(verifier))
@@ -95,13 +95,15 @@ func (c *Client) finish(ctx context.Context, p *provider, h Host, a answer, nonc
 	return c.enter(ctx, p, h, token, nonce)
 }
 
-// enter checks who signed in and registers the host. The tokens go no further.
+// enter checks who signed in and registers the host, by the deadline of ctx. The tokens go no further.
 func (c *Client) enter(ctx context.Context, p *provider, h Host, token *oauth2.Token, nonce string) (Credential, error) {
 	id, err := p.accept(ctx, token, nonce)
 	if err != nil {
 		return Credential{}, err
 	}
-	got, err := c.register(ctx, h, id.token)
+	registering, stop := c.outlast(ctx)
+	defer stop()
+	got, err := c.register(registering, h, id.token)
 	if err != nil {
 		return Credential{}, err
 	}
@@ -109,6 +111,18 @@ func (c *Client) enter(ctx context.Context, p *provider, h Host, token *oauth2.T
 		got.Owner = id.email
 	}
 	return got, nil
+}
+
+// outlast is ctx for the registration: the key before is void as soon as the API has the request, so whoever
+// gives up then gets the new one all the same, if it comes soon.
+func (c *Client) outlast(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, _ := ctx.Deadline() // there is one, see timing.finish
+	longer, stop := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	given := context.AfterFunc(ctx, func() {
+		_ = pause(longer, c.times.farewell)
+		stop()
+	})
+	return longer, func() { given(); stop() }
 }
 
 // random makes what nobody can guess: 32 bytes.

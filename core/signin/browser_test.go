@@ -191,7 +191,8 @@ func TestBrowserRefused(t *testing.T) {
 		want string
 	}{
 		"declined":            {back("error", "access_denied", "error_description", "<b>no</b>\nthanks"), "declined in the browser (access_denied: <b>no</b> thanks)"},
-		"provider in trouble": {back("error", "server_error"), "did not sign anybody in (server_error)"},
+		"provider in trouble": {back("error", "server_error"), "did not sign anybody in (server_error); start again"},
+		"unknown scope":       {back("error", "invalid_scope", "error_description", "No host:enroll here."), "(invalid_scope: No host:enroll here); it does not know this agent well enough: tell the marketplace."},
 
 		"token: bad grant":  {script{exchange: says(400, "application/json", `{"error":"invalid_grant","error_description":"used"}`)}, "(invalid_grant: used)"},
 		"token: in trouble": {script{exchange: says(502, "text/html", "<h1>canary-page</h1>")}, "HTTP 502"},
@@ -451,6 +452,25 @@ func TestCancel(t *testing.T) {
 				t.Error("the port is still open")
 			}
 		})
+	}
+}
+
+// TestCancelledTooLate: the key before is void once the host is registered, so the new one is not lost.
+func TestCancelledTooLate(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	m := open(t, script{hosts: func(w http.ResponseWriter, r *http.Request) {
+		cancel()
+		select {
+		case <-time.After(100 * time.Millisecond): // in which a client that gives up would do so
+			registers(w, r)
+		case <-r.Context().Done():
+		}
+	}})
+	got, err := m.client(t, nil).Browser(ctx, someHost(), func(p Prompt) {
+		go func() { _, _ = m.browse(t.Context(), p.URL) }()
+	})
+	if err != nil || got.Key.Reveal() != hostKey {
+		t.Errorf("got %+v, %v", got, err)
 	}
 }
 

@@ -88,7 +88,7 @@ func TestDeviceRefused(t *testing.T) {
 		want  string
 		shows bool
 	}{
-		"wrong client":     {set("error", "invalid_client"), "invalid_client", false},
+		"wrong client":     {set("error", "invalid_client"), "(invalid_client); it does not know this agent well enough: tell the marketplace.", false},
 		"over http":        {set("verification_uri", "http://login.example/"), "verification_uri http://login.example/: not an https:// address", false},
 		"complete by http": {set("verification_uri_complete", "http://login.example/?c"), "verification_uri_complete", false},
 		"by script":        {set("verification_uri_complete", "javascript:alert(1)"), "verification_uri_complete", false},

@@ -153,13 +153,22 @@ func (p *provider) refused(err error) error {
 	answer, ok := errors.AsType[*oauth2.RetrieveError](err)
 	switch {
 	case ok && answer.ErrorCode != "":
-		return say(nil, "%s did not accept this (%s); start again.", p.who, told(answer.ErrorCode, answer.ErrorDescription))
+		return say(nil, "%s did not accept this (%s); %s.", p.who, told(answer.ErrorCode, answer.ErrorDescription), remedy(answer.ErrorCode))
 	case ok:
 		return say(nil, "%s is in trouble (HTTP %d); start again later.", p.who, answer.Response.StatusCode)
 	case isTransport(err):
 		return explain(err, p.who)
 	}
 	return say(nil, "%s answered something that cannot be read (%s); tell the marketplace.", p.who, clean(err.Error()))
+}
+
+// remedy is what a person can do about a provider's code.
+func remedy(code string) string {
+	switch code {
+	case "invalid_scope", "invalid_client", "unauthorized_client", "unsupported_response_type", "unsupported_grant_type":
+		return "it does not know this agent well enough: tell the marketplace" // another try would end the same way
+	}
+	return "start again"
 }
 
 // told puts a provider's code and description into one bracket.

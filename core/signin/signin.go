@@ -54,7 +54,7 @@ type timing struct {
 	header    time.Duration // for a browser to say what it wants
 	person    time.Duration // for somebody to sign in; a provider's codes live about as long
 	finish    time.Duration // from the browser's return to the host key
-	farewell  time.Duration // for the browser to fetch the last page
+	farewell  time.Duration // for what is under way when it is over: the last page, a registration
 	retry     time.Duration // before the first repetition; it doubles
 	patience  time.Duration // the longest wait the API may ask for
 	poll      time.Duration // at least, between two questions whether a code was confirmed; whole seconds
