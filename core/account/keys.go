@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,10 +90,14 @@ func (a *Account) SignOut(ctx context.Context) (SignedOut, error) {
 	switch {
 	case err == nil:
 		err = a.revoke(ctx, key)
-		out.Revoked = err == nil
 	case errors.Is(err, keyring.ErrNone):
 		err = &Failure{Code: conflict, Message: "There was no host key to give back."}
 	}
+	// The key of the last sign-in goes too where another one was used in its place.
+	if kept, unkept := a.o.Keys.Kept(ctx); unkept == nil && !kept.Equal(key) {
+		err = cmp.Or(err, a.revoke(ctx, kept))
+	}
+	out.Revoked = err == nil
 	if err != nil {
 		out.Why = err.Error()
 	}

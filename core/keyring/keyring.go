@@ -81,6 +81,12 @@ func (s *Store) Find(ctx context.Context) (secret.String, Source, error) {
 	return s.kept(ctx)
 }
 
+// Kept returns the key that Keep has kept, whatever Find puts before it.
+func (s *Store) Kept(ctx context.Context) (secret.String, error) {
+	key, _, err := s.kept(ctx)
+	return key, err
+}
+
 // named looks in the places that Keep never writes to.
 func (o Options) named() (secret.String, Source, error) {
 	if o.File != "" {
