@@ -242,8 +242,8 @@ func (d ownDesk) infos(ctx context.Context, yield func(account.Info) bool) error
 	return nil
 }
 
-// ownAccount opens the account in this process. It is not run, but to sign in: a key that is due to be
-// exchanged would be lost if the command ended in the middle of that.
+// ownAccount opens the account in this process. It is run to sign in, and by no other command: to exchange
+// a key in time takes longer than they last.
 func (c *cli) ownAccount(cfg *config.Config) (*account.Account, error) {
 	settings := cfg.Log
 	if settings.Level > slog.LevelDebug {

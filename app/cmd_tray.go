@@ -63,6 +63,10 @@ func (c *cli) trayOf(ctx context.Context) error {
 	seat := newSeat(cfg, log, hosting{cfg, log, bottom, true}.run)
 	err = seat.take(ctx)
 	if other, taken := errors.AsType[*control.AlreadyRunning](err); taken {
+		log = newLog(bottom, cfg.Log) // the file is the agent's
+		if _, err := os.Stat(file); err != nil {
+			file = "" // it logs elsewhere
+		}
 		log.Info("showing the icon of the agent that is running", "pid", other.PID)
 		var stop context.CancelFunc
 		ctx, stop = signal.NotifyContext(ctx, quitSignals...)

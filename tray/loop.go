@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// callBound is how long a call of host or desktop may take; the agent's own bounds are shorter.
-	callBound = time.Minute
+	// callBound is how long a call of host or desktop may take; the agent's own bounds are shorter, a minute
+	// for what the marketplace answers.
+	callBound = 90 * time.Second
 	// watchAgain is how long after the agent has gone it is looked for again.
 	watchAgain = 2 * time.Second
 	// panelBound is how long a panel may take to come up after log-in before its absence is told.

@@ -189,6 +189,10 @@ func TestTrayAttaches(t *testing.T) {
 
 	p := d.show()
 	d.looks(assets.Online, "Online, ready for rentals")
+	d.sees("Logs: copy the command that shows them")
+	if log := filepath.Join(filepath.Dir(d.Config()), "state", "agent.log"); exists(log) {
+		t.Errorf("the icon logs to %s, where the agent's log is looked for", log)
+	}
 	d.click("Pause", "Until I resume")
 	d.eventually("the agent is paused", func() bool { return d.status().Node.State == "paused" })
 	if out, code := d.cli("start", "--headless"); code != 3 {
