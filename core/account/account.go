@@ -215,8 +215,8 @@ func (a *Account) take(ctx context.Context) (giveBack func(), err error) {
 // Info is what may be shown of an account. It holds no secret.
 type Info struct {
 	SignedIn  bool       `json:"signed_in"`            // there is a host key
-	Owner     string     `json:"owner,omitempty"`      // e-mail address of whoever signed in; "" where the key came another way
-	NodeID    string     `json:"node_id,omitempty"`    // the node the key is for; "" where the key came another way
+	Owner     string     `json:"owner,omitempty"`      // e-mail address of whose host it is; "" where that is not known
+	NodeID    string     `json:"node_id,omitempty"`    // the node the key is for; "" where that is not known
 	KeyID     string     `json:"key_id,omitempty"`     // names the key without being it
 	KeySource string     `json:"key_source,omitempty"` // where the key comes from, in words
 	CanSignIn bool       `json:"can_sign_in"`          // the marketplace's sign-in is configured

@@ -344,8 +344,40 @@ func TestInstallID(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(d.dir, "account.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if w := d.open(); w.key() == "" || w.Info().KeyID != "" {
-		t.Errorf("with a damaged account.json: %+v", w.Info())
+	// A damaged account.json costs the install id, not the node.
+	w = d.open()
+	w.await(func(i account.Info) bool {
+		return i.KeyID == "k-2" && i.NodeID == "node-1" && i.Owner == "ada@example.com"
+	})
+	if err := w.Enrol(t.Context(), secret.New("dce_token")); err != nil {
+		t.Fatal(err)
+	}
+	d.market.with(func() {
+		if third := d.market.told["install_id"]; third == first || d.market.told["replace_node_id"] != "node-1" {
+			t.Errorf("then %v", d.market.told)
+		}
+	})
+}
+
+// What belongs to a key that is kept here is asked for where it is not known, and of no other key.
+func TestUnknownKeys(t *testing.T) {
+	d := newDesk(t)
+	d.market.keys["host-key-h"] = &hostKey{id: "k-h", node: "node-h"}
+	w := d.open()
+	if err := w.Store(t.Context(), secret.New("host-key-h")); err != nil {
+		t.Fatal(err)
+	}
+	w.leave()
+	w = d.open()
+	w.await(func(i account.Info) bool { return i.NodeID == "node-h" })
+	w.leave()
+	d.given = "host-key-h2"
+	w = d.open()
+	w.await(func(i account.Info) bool { return i.SignedIn })
+	time.Sleep(100 * time.Millisecond) // in which it would ask
+	w.leave()
+	if n := d.market.count("GET /v1/hosts/self"); n != 1 {
+		t.Errorf("asked %d times", n)
 	}
 }
 

@@ -237,6 +237,7 @@ func (a *Account) keepFresh(ctx context.Context) {
 			due = func(r record) bool { return r.Rejected == expired }
 		case <-check.C:
 			check.Reset(freshCheck)
+			a.learn(ctx)
 			due = func(r record) bool { return r.expiring(time.Now()) || r.lost(time.Now()) }
 		case <-again.C:
 			due = func(r record) bool { return r.lost(time.Now()) }
@@ -247,6 +248,32 @@ func (a *Account) keepFresh(ctx context.Context) {
 		if err := a.exchange(ctx, due); err != nil && ctx.Err() == nil {
 			a.o.Log.Warn("the host key could not be exchanged", "problem", err)
 		}
+	}
+}
+
+// learn asks the marketplace what the kept key is, where that is not written down: a crash came in between,
+// account.json was damaged, or the key was brought by hand. With its node known the next sign-in keeps that.
+func (a *Account) learn(ctx context.Context) {
+	giveBack, err := a.take(ctx)
+	if err != nil {
+		return
+	}
+	defer giveBack()
+	key, source, err := a.look(ctx)
+	if known := a.known(); err != nil || a.o.SignIn == nil || known.Source == source && known.NodeID != "" {
+		return
+	}
+	if kept, err := a.o.Keys.Kept(ctx); err != nil || !kept.Equal(key) {
+		return // it is not this agent's
+	}
+	self, err := a.o.SignIn.Self(ctx, key)
+	if err == nil {
+		err = a.note(func(r *record) {
+			*r = record{InstallID: r.InstallID, Source: source, NodeID: self.NodeID, KeyID: self.KeyID, Owner: self.Owner, ExpiresAt: self.ExpiresAt}
+		})
+	}
+	if err != nil {
+		a.o.Log.Debug("asking what the host key is", "problem", err)
 	}
 }
 
