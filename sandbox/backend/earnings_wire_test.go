@@ -106,6 +106,14 @@ func TestNodesEarnApart(t *testing.T) {
 	if e := m.Earnings(node); e.RatePerHour != "1.00" {
 		t.Errorf("the node that runs it: %+v", e)
 	}
+	// Another node can neither end it nor run it in its place.
+	other.say("", status("one", 9, "stopped"))
+	if f := other.hear(); f.Event != "status_received" {
+		t.Errorf("heard %+v", f)
+	}
+	if r, _ := m.Rental("one"); r.Latest().State != "running" || m.Earnings(node).RatePerHour != "1.00" {
+		t.Errorf("after another node's word it is %+v", r.Latest())
+	}
 	for _, id := range []string{idle, "nobody"} {
 		if e := m.Earnings(id); e.RatePerHour != "0.00" || e.Total != "0.00" {
 			t.Errorf("node %s: %+v", id, e)

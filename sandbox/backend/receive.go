@@ -39,7 +39,7 @@ func (b *Backend) note(n *node, incoming protocol.Incoming) (turned bool) {
 	case *protocol.Register:
 		n.register = m
 		for _, instance := range m.Instances {
-			b.rental(instance.RentalID, n.id).note(at, instance)
+			b.hear(n, at, instance)
 		}
 	case *protocol.Heartbeat:
 		n.heartbeats = append(n.heartbeats, at)
@@ -47,10 +47,20 @@ func (b *Backend) note(n *node, incoming protocol.Incoming) (turned bool) {
 	case *protocol.NodeStatus:
 		n.status = m
 	case *protocol.InstanceStatus:
-		turned = b.rental(m.RentalID, n.id).note(at, *m)
+		turned = b.hear(n, at, *m)
 	}
 	b.append(Event{At: at, Kind: Message, Node: n.id, ID: incoming.ID, Message: incoming.Data})
 	return turned
+}
+
+// hear notes what a node says of a rental of its own; of another node's it has nothing to say. It needs mu held.
+func (b *Backend) hear(n *node, at time.Time, status protocol.InstanceStatus) (turned bool) {
+	r := b.rental(status.RentalID, n.id)
+	if r.Node != n.id {
+		b.append(Event{At: at, Kind: Garbled, Node: n.id, Problem: "rental " + r.ID + " is another node's"})
+		return false
+	}
+	return r.note(at, status)
 }
 
 // welcome answers register. The node counts as registered once the answer is on its way.
