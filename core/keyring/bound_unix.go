@@ -16,7 +16,7 @@ import (
 // saltName is a file of random bytes without which the machine's id, which others can read, opens nothing.
 const saltName = "credentials.salt"
 
-const boundWords = "bound to this machine and user: keeps it out of copied backups, not from programs of this user or root"
+const boundWords = "bound to this machine and user: keeps it out of copies of this folder, not of the whole system, and not from programs of this user or root"
 
 // binding seals for this machine, this user and the state directory's salt.
 type binding struct{ aead cipher.AEAD }
