@@ -1,6 +1,7 @@
 package tray
 
 import (
+	"cmp"
 	"math/big"
 	"slices"
 	"strings"
@@ -40,7 +41,7 @@ func news(before *agent.Status, after agent.Status) []Note {
 		if n.URL != "" {
 			body = strings.TrimSpace(body + "\n" + n.URL)
 		}
-		notes = append(notes, Note{Key: "notice " + n.At.Format(time.RFC3339Nano), Title: n.Title, Body: body, Urgent: n.Severity == "critical"})
+		notes = append(notes, Note{Key: "notice " + n.At.Format(time.RFC3339Nano), Title: cmp.Or(n.Title, "A message from the marketplace"), Body: body, Urgent: n.Severity == "critical"})
 	}
 	return notes
 }

@@ -95,6 +95,10 @@ func TestNews(t *testing.T) {
 			new(notices("old")), notices("old", "Maintenance"),
 			[]Note{{Key: "notice " + noon.Format(time.RFC3339Nano), Title: "Maintenance", Body: "Tonight.\nhttps://example.com/news"}},
 		},
+		"notice without a title": {
+			new(online()), notices(""),
+			[]Note{{Key: "notice " + noon.Format(time.RFC3339Nano), Title: "A message from the marketplace", Body: "Tonight.\nhttps://example.com/news"}},
+		},
 		"notices at the start": {nil, notices("old"), nil},
 		"signed in": {
 			new(signed(account.Info{CanSignIn: true, SigningIn: under})), online(),
