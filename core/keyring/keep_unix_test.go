@@ -263,7 +263,6 @@ func TestShortPassphraseCostsMore(t *testing.T) {
 
 // It is opened again at that price, which takes the race detector 10 s.
 func TestShortPassphrase(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	o := keyring.Options{StateDir: dir, PassphraseFile: write(t, filepath.Join(t.TempDir(), "passphrase"), 0o600, "correct horse")}
 	wantKey(t, filed(t, o), key)
