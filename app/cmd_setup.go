@@ -173,8 +173,9 @@ func (c *cli) askAutostart(ctx context.Context) {
 	if err == nil {
 		fmt.Fprint(c.out, "start the agent when you log in? [Y/n] ")
 		answer, unread := bufio.NewReader(c.in).ReadString('\n')
-		if unread != nil {
-			return // nobody answers: it can be switched on later
+		if unread != nil { // nobody answers: it can be switched on later
+			c.println("")
+			return
 		}
 		if word := strings.ToLower(strings.TrimSpace(answer)); !strings.HasPrefix(cmp.Or(word, "y"), "y") {
 			c.println("it does not; to change that: distributed-agent autostart on")
