@@ -119,9 +119,9 @@ func (a *Account) info() Info {
 	i := Info{SignedIn: a.found.key, KeySource: string(a.found.source), CanSignIn: a.canSignIn(), Problem: a.problem}
 	switch {
 	case !a.found.key:
-	case a.found.source == a.record.Source:
+	case a.o.Keys.Keeps(a.found.source):
 		i.Owner, i.NodeID, i.KeyID = a.record.Owner, a.record.NodeID, a.record.KeyID
-	case a.record.Source != "" && i.Problem == "":
+	case a.record.Kept && i.Problem == "":
 		i.Problem = fmt.Sprintf("The key of the last sign-in is kept and not used, because the one from %s goes before it; take that one away and restart the agent to use it.", a.found.source)
 	}
 	if a.running != nil && a.running.prompt != nil {

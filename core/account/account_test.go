@@ -564,6 +564,26 @@ func TestAnotherProcess(t *testing.T) {
 	}
 }
 
+// A kept key that cannot be read is still the one of the last sign-in.
+func TestKeptAndUnreadable(t *testing.T) {
+	for _, name := range []string{"credentials.age", "key-place.json"} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t)
+			w := d.enrolled()
+			if err := os.Chmod(filepath.Join(d.dir, name), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Key(t.Context()); err == nil {
+				t.Error("it is read")
+			}
+			want := account.Info{SignedIn: true, Owner: "ada@example.com", NodeID: "node-1", KeyID: "k-1", CanSignIn: true}
+			if diff := cmp.Diff(want, w.Info(), anySource); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // A key that comes from elsewhere goes before the one signed in for, which is said.
 func TestOverruled(t *testing.T) {
 	d := newDesk(t)

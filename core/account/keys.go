@@ -57,12 +57,11 @@ func (a *Account) accept(ctx context.Context, c signin.Credential) error {
 
 // keep is accept for who has the turn. The key comes first: what belongs to it the marketplace tells again.
 func (a *Account) keep(ctx context.Context, c signin.Credential) error {
-	source, err := a.o.Keys.Keep(ctx, c.Key)
-	if err != nil {
+	if _, err := a.o.Keys.Keep(ctx, c.Key); err != nil {
 		return broken("The new host key cannot be kept", err)
 	}
-	err = a.note(func(r *record) {
-		*r = record{InstallID: r.InstallID, Source: source, NodeID: c.NodeID, KeyID: c.KeyID, Owner: c.Owner, ExpiresAt: c.ExpiresAt}
+	err := a.note(func(r *record) {
+		*r = record{InstallID: r.InstallID, Kept: true, NodeID: c.NodeID, KeyID: c.KeyID, Owner: c.Owner, ExpiresAt: c.ExpiresAt}
 	})
 	if _, _, lost := a.look(ctx); lost != nil {
 		a.o.Log.Warn("looking for the host key that was just kept", "error", lost)
@@ -164,7 +163,7 @@ func (a *Account) exchange(ctx context.Context, due func(record) bool) error {
 		return err
 	}
 	known := a.known()
-	if source != known.Source {
+	if !a.o.Keys.Keeps(source) {
 		return &Failure{Code: conflict, Message: fmt.Sprintf("The host key (%s) is not one that this agent has kept, so it is not exchanged; put a new one there.", source)}
 	}
 	self, err := a.o.SignIn.Self(ctx, key)
@@ -175,11 +174,10 @@ func (a *Account) exchange(ctx context.Context, due func(record) bool) error {
 		return err
 	}
 	// The old key goes void even if the new one cannot be kept: that is tried with the old one first.
-	if source, err = a.o.Keys.Keep(ctx, key); err != nil {
+	if _, err = a.o.Keys.Keep(ctx, key); err != nil {
 		return broken("A new host key could not be kept", err)
 	}
 	err = a.note(func(r *record) {
-		r.Source = source
 		if !r.lost(time.Now()) {
 			r.ExchangeBegan = time.Now().UTC()
 		}
@@ -260,16 +258,13 @@ func (a *Account) learn(ctx context.Context) {
 	}
 	defer giveBack()
 	key, source, err := a.look(ctx)
-	if known := a.known(); err != nil || a.o.SignIn == nil || known.Source == source && known.NodeID != "" {
+	if err != nil || key.Empty() || !a.o.Keys.Keeps(source) || a.known().NodeID != "" || a.o.SignIn == nil {
 		return
-	}
-	if kept, err := a.o.Keys.Kept(ctx); err != nil || !kept.Equal(key) {
-		return // it is not this agent's
 	}
 	self, err := a.o.SignIn.Self(ctx, key)
 	if err == nil {
 		err = a.note(func(r *record) {
-			*r = record{InstallID: r.InstallID, Source: source, NodeID: self.NodeID, KeyID: self.KeyID, Owner: self.Owner, ExpiresAt: self.ExpiresAt}
+			*r = record{InstallID: r.InstallID, Kept: true, NodeID: self.NodeID, KeyID: self.KeyID, Owner: self.Owner, ExpiresAt: self.ExpiresAt}
 		})
 	}
 	if err != nil {

@@ -10,20 +10,19 @@ import (
 	"time"
 
 	"github.com/distributedcompute/host-agent/core/durable"
-	"github.com/distributedcompute/host-agent/core/keyring"
 )
 
 const recordName = "account.json"
 
 // record is account.json: what belongs to the key that is kept here, and never the key.
 type record struct {
-	InstallID string         `json:"install_id"`       // the same for all sign-ins of this installation
-	Source    keyring.Source `json:"source,omitempty"` // where the key is kept; "": none is
-	NodeID    string         `json:"node_id,omitempty"`
-	KeyID     string         `json:"key_id,omitempty"`
-	Owner     string         `json:"owner,omitempty"`
-	ExpiresAt time.Time      `json:"expires_at,omitzero"`
-	Rejected  string         `json:"rejected,omitempty"` // the backend's code for not taking the key; "": it has not said so
+	InstallID string    `json:"install_id"`     // the same for all sign-ins of this installation
+	Kept      bool      `json:"kept,omitempty"` // there is a key
+	NodeID    string    `json:"node_id,omitempty"`
+	KeyID     string    `json:"key_id,omitempty"`
+	Owner     string    `json:"owner,omitempty"`
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	Rejected  string    `json:"rejected,omitempty"` // the backend's code for not taking the key; "": it has not said so
 	// ExchangeBegan is when a new key was asked for that has not come: zero where none is missing.
 	ExchangeBegan time.Time `json:"exchange_began,omitzero"`
 }

@@ -81,6 +81,16 @@ func (s *Store) Find(ctx context.Context) (secret.String, Source, error) {
 	return s.kept(ctx)
 }
 
+// Keeps reports whether a source of Find's is where Keep puts keys, not a place that was named. That one
+// may be "": what remembers it is damaged.
+func (s *Store) Keeps(source Source) bool {
+	switch source {
+	case fileSource(s.o.File), credentialSource(filepath.Join(s.o.CredentialsDir, keyName)), givenSource(s.o.GivenFile):
+		return false
+	}
+	return true
+}
+
 // Kept returns the key that Keep has kept, whatever Find puts before it.
 func (s *Store) Kept(ctx context.Context) (secret.String, error) {
 	key, _, err := s.kept(ctx)
