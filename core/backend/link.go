@@ -175,7 +175,7 @@ func authorities(options Options) (*x509.CertPool, error) {
 func (l *Link) Run(ctx context.Context, register func() protocol.Register, heartbeat func() protocol.Heartbeat, changed func()) error {
 	defer close(l.commands)
 	talk := talk{register, heartbeat, changed}
-	reread := false
+	reread, settle := 0, time.Duration(0)
 	for {
 		untick(l.retry) // a wish from before this try is met by it
 		s := l.attend(ctx, talk)
@@ -186,13 +186,16 @@ func (l *Link) Run(ctx context.Context, register func() protocol.Register, heart
 		if s.kind == refused {
 			l.judged(s.code)
 			// Whoever else exchanges this host's key voids the one in hand. The new one is tried once: a
-			// place that gives another key each time must not make this a tight loop.
-			if reread = !reread && l.dialer.changedKey(ctx, s.settle); reread {
+			// place that gives another key each time must not make this a tight loop. Once more where an
+			// open connection was closed: its key may be older than one that was exchanged, and void too.
+			settle = max(settle, s.settle)
+			if (reread == 0 || reread == 1 && settle > 0) && l.dialer.changedKey(ctx, settle) {
+				reread++
 				l.noteGone(changed)
 				continue
 			}
 		}
-		reread = false
+		reread, settle = 0, 0
 		l.wait(ctx, s, changed)
 	}
 }

@@ -503,6 +503,42 @@ func TestExchangedKey(t *testing.T) {
 	})
 }
 
+// TestVoidedTwice: a connection outlives the exchange of its key; a sign-in then voids both, and its own
+// key is here a little later.
+func TestVoidedTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		working, accepted := peers(t)
+		void := make(map[string]bool)
+		server := switching(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !void[r.Header.Get("Authorization")] {
+				working.ServeHTTP(w, r)
+				return
+			}
+			answering(401, "", "", `{"error":{"code":"key_revoked"}}`).ServeHTTP(w, r)
+		}))
+		link := piped(t, server)
+		var key atomic.Pointer[string]
+		key.Store(new("first"))
+		link.dialer.key = func(context.Context) (secret.String, error) { return secret.New(*key.Load()), nil }
+		link.start()
+		peer := <-accepted
+		peer.greet()
+		link.await(func(h protocol.LinkHealth) bool { return h.Registered })
+		key.Store(new("exchanged"))
+		void["Bearer first"], void["Bearer exchanged"] = true, true
+		time.AfterFunc(300*time.Millisecond, func() { key.Store(new("third")) })
+		start := time.Now()
+		_ = peer.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(protocol.CloseSignedOut, "revoked"), time.Now().Add(time.Second))
+		go drain(peer)
+		last := <-accepted
+		last.greet()
+		within(t, "coming back", start, 0, time.Second)
+		if strings.Contains(link.log.String(), "no connection to the backend") {
+			t.Error("it was taken for a host that is not signed in")
+		}
+	})
+}
+
 // TestHangUp: a key that is given up is not used to the end of its connection.
 func TestHangUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
