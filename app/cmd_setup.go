@@ -196,7 +196,14 @@ func (c *cli) useKey(ctx context.Context, cfg *config.Config) error {
 	client := control.NewClient(cfg.StateDir, buildVersion().Version)
 	status, err := client.Status(ctx)
 	if errors.Is(err, control.ErrNotRunning) {
-		c.println("next: distributed-agent start")
+		next := "distributed-agent start"
+		if desktop.Available() == nil {
+			next = "distributed-agent"
+		}
+		if c.configFile != "" {
+			next += " --config '" + c.configFile + "'"
+		}
+		c.println("next: %s", next)
 		return nil
 	}
 	if err == nil {

@@ -59,6 +59,12 @@ func (c *cli) start(ctx context.Context, cfg *config.Config, headless bool) erro
 	if headless {
 		return seat.wait()
 	}
+	release, err := control.ClaimIcon(cfg.StateDir)
+	if err != nil {
+		log.Info("running without an icon in the tray", "because", err)
+		return seat.wait()
+	}
+	defer release()
 	return c.showTray(ctx, cfg, seat, cfg.Log.File, log)
 }
 

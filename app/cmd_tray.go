@@ -25,7 +25,7 @@ func (c *cli) trayCommand() *cobra.Command {
 		Short: "Show the icon in the tray; runs the agent too, unless one is running",
 		Long: `tray shows the agent's icon. Where no agent is running it runs one, as start does, and logs to a file
 (distributed-agent logs shows it). Where one is running already, as a service or in another session, the
-icon is that agent's. The program called without a command does the same on a desktop.`,
+icon is that agent's; a second one is not shown. The program called without a command does the same on a desktop.`,
 		Args: cobra.NoArgs,
 		RunE: do(func(ctx context.Context, _ []string) error { return c.tray(ctx) }),
 	}
@@ -38,7 +38,11 @@ func (c *cli) tray(ctx context.Context) error {
 	if err != nil && desktop.Available() == nil && !isTerminal(c.errOut) {
 		// Whoever clicked on an icon looks at no terminal.
 		notifier := desktop.NewNotifier(desktop.NotifierOptions{Name: "DistributedCompute", Icon: assets.App()})
-		err = errors.Join(err, notifier.Notify(ctx, desktop.Note{Key: "failed", Title: "DistributedCompute has ended", Body: err.Error(), Urgent: true}))
+		note := desktop.Note{Key: "failed", Title: "DistributedCompute has ended", Body: err.Error(), Urgent: true}
+		if errors.Is(err, control.ErrShown) {
+			note.Title, note.Urgent = "DistributedCompute is running", false
+		}
+		err = errors.Join(err, notifier.Notify(ctx, note))
 	}
 	return err
 }
@@ -57,6 +61,11 @@ func (c *cli) trayOf(ctx context.Context) error {
 	if err := config.MakeStateDir(cfg.StateDir); err != nil {
 		return err
 	}
+	release, err := control.ClaimIcon(cfg.StateDir)
+	if err != nil {
+		return err
+	}
+	defer release()
 	file := logFile(cfg)
 	bottom := newFooter(c.errOut)
 	log := newLog(withFile(bottom, file), cfg.Log)

@@ -71,6 +71,9 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[*control.AlreadyRunning](err); ok {
 		return exitAlreadyRunning
 	}
+	if errors.Is(err, control.ErrShown) {
+		return exitAlreadyRunning
+	}
 	if errors.Is(err, control.ErrNotRunning) {
 		return exitNotRunning
 	}

@@ -193,6 +193,9 @@ func TestTrayAttaches(t *testing.T) {
 	if log := filepath.Join(filepath.Dir(d.Config()), "state", "agent.log"); exists(log) {
 		t.Errorf("the icon logs to %s, where the agent's log is looked for", log)
 	}
+	if out, code := d.cli("tray"); code != 3 || !strings.Contains(out, "the icon is in the tray already") {
+		t.Errorf("a second icon: %d %s", code, out)
+	}
 	d.click("Pause", "Until I resume")
 	d.eventually("the agent is paused", func() bool { return d.status().Node.State == "paused" })
 	if out, code := d.cli("start", "--headless"); code != 3 {
