@@ -43,10 +43,6 @@ func join(ctx context.Context, cfg *config.Config, this protocol.Agent, keyless 
 	if err != nil {
 		return nil, err
 	}
-	// Containers and other children have no use for the key.
-	if err := os.Unsetenv("HOST_API_KEY"); err != nil {
-		return nil, fmt.Errorf("taking the host key out of the environment: %w", err)
-	}
 	key, err := account.Key(ctx)
 	if err := needKey(key, err, canSignIn(cfg)); err != nil && !(keyless && errors.Is(err, keyring.ErrNone)) {
 		return nil, err
@@ -125,6 +121,7 @@ func openAccount(cfg *config.Config, this protocol.Agent, log *slog.Logger) (*ac
 		client, err := signin.New(signin.Options{
 			Issuer:                cfg.SignIn.Issuer,
 			ClientID:              cfg.SignIn.ClientID,
+			Scopes:                strings.Fields(cfg.SignIn.Scopes),
 			API:                   cfg.API(),
 			CAPEM:                 authorities,
 			AllowInsecureLoopback: cfg.Backend.AllowPlaintextLoopback,

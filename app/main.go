@@ -35,6 +35,11 @@ func main() {
 	// Windows' Explorer starts what a person double-clicks and what starts at login; the library would send both away.
 	cobra.MousetrapHelpText = ""
 	c := &cli{in: os.Stdin, out: os.Stdout, errOut: os.Stderr, environ: os.Environ()}
+	// It has been read; no child of this process, a browser or a container's helper, has a use for it.
+	if err := os.Unsetenv("HOST_API_KEY"); err != nil {
+		explain(os.Stderr, fmt.Errorf("taking the host key out of the environment: %w", err))
+		os.Exit(exitFailed)
+	}
 	os.Exit(c.run(context.Background(), os.Args[1:]))
 }
 

@@ -18,6 +18,9 @@ func (accountTold) apply(l *loop) {
 		l.become(now.NodeID)
 		l.keep(func(error) {})
 	}
+	if now.NodeID != "" && before.NodeID != "" && now.NodeID != before.NodeID {
+		l.parts.Link.HangUp() // it serves the node of whoever was signed in before
+	}
 	if !now.SignedIn && before.SignedIn {
 		l.become(l.memory.NodeID)
 		l.keep(func(error) {})

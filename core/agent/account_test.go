@@ -110,6 +110,7 @@ func TestAccount(t *testing.T) {
 			{"signed out", account.Info{}, "node-1", 3},
 			{"a key by hand", account.Info{SignedIn: true, KeySource: "keyring"}, "node-1", 4},
 			{"moved", account.Info{SignedIn: true, NodeID: "node-2", KeyID: "k-3", KeySource: "keyring"}, "node-2", 5},
+			{"another account", account.Info{SignedIn: true, NodeID: "node-3", KeyID: "k-4", KeySource: "keyring"}, "node-3", 6},
 		} {
 			s.link.in <- protocol.Incoming{Data: &protocol.Earnings{Currency: "USD", Today: "4.18"}}
 			synctest.Wait()
@@ -127,12 +128,12 @@ func TestAccount(t *testing.T) {
 				t.Errorf("%s: %d retries, want %d", step.name, retries(), step.retries)
 			}
 		}
-		if n := count("hang up"); n != 1 {
+		if n := count("hang up"); n != 2 {
 			t.Errorf("hung up %d times", n)
 		}
 		// The backend has the last word on the node, until there is word of another one.
 		s.mustOK(&protocol.Registered{NodeID: "node-9"})
-		who.become(account.Info{SignedIn: true, NodeID: "node-2", KeyID: "k-3", KeySource: "keyring", Owner: "ada@example.com"})
+		who.become(account.Info{SignedIn: true, NodeID: "node-3", KeyID: "k-3", KeySource: "keyring", Owner: "ada@example.com"})
 		if got := s.Status().NodeID; got != "node-9" {
 			t.Errorf("node %q", got)
 		}

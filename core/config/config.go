@@ -59,10 +59,11 @@ type Backend struct {
 	AllowPlaintextLoopback bool   // accept ws:// and http:// to a loopback address
 }
 
-// SignIn says who vouches for the person this host belongs to. Both are "" where the marketplace has no
+// SignIn says who vouches for the person this host belongs to. Issuer and ClientID are "" where the marketplace has no
 // sign-in for hosts; a key then comes another way.
 type SignIn struct {
 	Issuer   string // https://…, the OpenID Connect provider
+	Scopes   string // what is asked for, words with spaces between
 	ClientID string // this program's name there; no secret
 }
 
@@ -127,6 +128,7 @@ type Log struct {
 // Default is the configuration of an operator who says nothing.
 func Default() *Config {
 	return &Config{
+		SignIn: SignIn{Scopes: "openid profile email host:enroll"},
 		Offer: Offer{
 			GPUs:               GPUs{All: true},
 			MinPricePerGPUHour: "0",

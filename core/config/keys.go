@@ -40,6 +40,7 @@ var keys = []key{
 	{name: "backend.ca_file", takes: "a path", path: true, bind: func(c *Config) binding { return text(&c.Backend.CAFile, anything) }},
 	{name: "backend.allow_plaintext_loopback", takes: "true or false", bind: func(c *Config) binding { return boolean(&c.Backend.AllowPlaintextLoopback) }},
 	{name: "sign_in.issuer", takes: "an https:// address without user name, query or fragment", bind: func(c *Config) binding { return webAddress(&c.SignIn.Issuer, "https", "http") }},
+	{name: "sign_in.scopes", takes: "words of printable characters, with spaces between", bind: func(c *Config) binding { return text(&c.SignIn.Scopes, isScopes) }},
 	{name: "sign_in.client_id", takes: "up to 256 printable characters without spaces", bind: func(c *Config) binding { return text(&c.SignIn.ClientID, isClientID) }},
 	{name: "dashboard", takes: "an https:// address without user name or fragment", bind: func(c *Config) binding { return address(&c.Dashboard, "https") }},
 	{name: "node_id", takes: "up to 128 letters, digits, '-', '_', '.' or ':'", bind: func(c *Config) binding { return text(&c.NodeID, isNodeID) }},

@@ -38,6 +38,7 @@ var (
 	isDecimal    = matches(`^[0-9]{1,9}(\.[0-9]{1,9})?$`)
 	isCurrency   = matches(`^[A-Z]{3}$`)
 	isClientID   = matches(`^[!-~]{0,256}$`)
+	isScopes     = matches(`^[ -~]{1,512}$`)
 	isDockerHost = matches(`^$|^unix:///.+|^npipe:////.+`)
 )
 
