@@ -137,12 +137,12 @@ func TestAccount(t *testing.T) {
 		if got := s.Status().NodeID; got != "node-9" {
 			t.Errorf("node %q", got)
 		}
-		who.become(account.Info{SignedIn: true, NodeID: "node-3", KeyID: "k-4", KeySource: "keyring"})
+		who.become(account.Info{SignedIn: true, NodeID: "node-4", KeyID: "k-5", KeySource: "keyring"})
 		s.leave()
 		if ended := s.trace.all(); slices.Index(ended, "account") < slices.Index(ended, "link") {
 			t.Errorf("ended in the order %v", ended)
 		}
-		if saved, err := m.state.Load(); err != nil || saved.NodeID != "node-3" {
+		if saved, err := m.state.Load(); err != nil || saved.NodeID != "node-4" {
 			t.Errorf("remembered %q, %v", saved.NodeID, err)
 		}
 	})
