@@ -53,6 +53,7 @@ With --backend it also writes a first agent.yaml where there is none.
 	c.settingFlag(flags, "backend", addressKey, "address of the marketplace, wss://…, for a first agent.yaml")
 	c.settingFlag(flags, "sign-in-issuer", "sign_in.issuer", "address of its sign-in, https://…, for a first agent.yaml")
 	c.settingFlag(flags, "sign-in-client", "sign_in.client_id", "this program's name there, for a first agent.yaml")
+	c.settingFlag(flags, "dashboard", "dashboard", "address of its pages for hosts, https://…, for a first agent.yaml")
 	c.settingFlag(flags, "ca-file", "backend.ca_file", "authorities that may sign the marketplace's certificate (PEM)")
 	return cmd
 }
@@ -153,7 +154,7 @@ func (c *cli) storeSettings() (told string, err error) {
 	if cfg.Backend.URL == address {
 		return "", nil
 	}
-	return fmt.Sprintf("%s was there already and stays as it is: set its backend.url to use %s", cfg.File, address), nil
+	return "", usagef("%s names another marketplace, %s, and stays as it is: change its backend.url and sign_in to those of %s, or name another file with --config", cfg.File, cfg.Backend.URL, address)
 }
 
 // askAutostart asks once whether the agent is to start at login, where somebody can answer. The host is

@@ -20,7 +20,7 @@ func (c *cli) stopCommand() *cobra.Command {
 		Long: `stop quits the agent. What becomes of the rentals is your choice:
 
   --leave          they run on without the agent, and the next start adopts them (default)
-  --after-rentals  no new ones; the agent quits when the last one has ended
+  --after-rentals  no new ones; the agent quits when the last one has ended, unless resume calls it off
   --end-rentals    they are ended first`,
 		Args: atMostOne("leave", "after-rentals", "end-rentals"),
 		RunE: do(func(ctx context.Context, _ []string) error {
@@ -52,7 +52,7 @@ func (c *cli) stop(ctx context.Context, client *agentClient, how agent.How) erro
 	switch {
 	case running == 0:
 	case how == agent.AfterRentals:
-		c.println("the agent takes no new rentals and quits when the last one has ended (%s left)", plural(running, "rental"))
+		c.println("the agent takes no new rentals and quits when the last one has ended (%s left); to have it stay after all: distributed-agent resume", plural(running, "rental"))
 		return nil
 	case how == agent.EndingRentals:
 		c.println("ending %s", plural(running, "rental"))

@@ -57,9 +57,18 @@ func up(ctx context.Context, at *place, options market.Options) (err error) {
 	fmt.Printf(`The marketplace is open: backend %s, relay %s, registry %s.
 Hosts sign in with the account %s, password %s, at %s.
 The owner's dashboard is %s (a browser warns of the sandbox's own certificates, here and there).
-In another terminal, start an agent:  %s start --headless --config '%s'
+In another terminal, start an agent:  %s
 In a third one, rent from it:         %s
 Ctrl-C closes the marketplace.
-`, m.Backend.URL(), m.Relay.Addr(), m.Registry.Addr(), m.Owner.Email, m.Owner.Password.Reveal(), m.Identity.Issuer(), m.Backend.Dashboard(), at.agent(), m.Config(), at.command("rent"))
+`, m.Backend.URL(), m.Relay.Addr(), m.Registry.Addr(), m.Owner.Email, m.Owner.Password.Reveal(), m.Identity.Issuer(), m.Backend.Dashboard(), startWith(at, options, m.Config()), at.command("rent"))
 	return admin.Serve(ctx, m, listener)
+}
+
+// startWith is how an agent is started, signed in before where it has no key yet.
+func startWith(at *place, options market.Options, config string) string {
+	start := fmt.Sprintf("%s start --headless --config '%s'", at.agent(), config)
+	if options.SignedOut {
+		start = fmt.Sprintf("%s sign-in --config '%s' && %s", at.agent(), config, start)
+	}
+	return start
 }

@@ -86,6 +86,20 @@ func TestQuit(t *testing.T) {
 			}
 		})
 	})
+	t.Run("after the rentals, called off", func(t *testing.T) {
+		onRig(t, func(t *testing.T, m *rig) {
+			s := m.boot()
+			s.mustOK(order("r-1"))
+			s.Quit(AfterRentals)
+			synctest.Wait()
+			if err := s.Resume(t.Context()); err != nil || s.Status().Leaving {
+				t.Fatalf("resumed with %v, leaving %v", err, s.Status().Leaving)
+			}
+			if s.state("r-1") != rental.Running || !s.Status().Accepting {
+				t.Errorf("the rental is %s, accepting %v", s.state("r-1"), s.Status().Accepting)
+			}
+		})
+	})
 	t.Run("after the rentals, then a signal", func(t *testing.T) {
 		onRig(t, func(t *testing.T, m *rig) {
 			s := m.boot()

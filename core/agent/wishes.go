@@ -140,11 +140,16 @@ func (a *Agent) Pause(ctx context.Context, until time.Time) error {
 	})
 }
 
-// Resume ends what Pause or Drain began, and what the backend asked of the offer. A drain of the backend
-// only the backend can end: with nothing else to resume from, that is the error.
+// Resume ends what Pause or Drain began, and what the backend asked of the offer, and calls off a quit that waits
+// for rentals to end. A drain of the backend only the backend can end: with nothing else to resume from, that
+// is the error.
 func (a *Agent) Resume(ctx context.Context) error {
 	return a.ask(ctx, func(l *loop, answer func(error)) {
-		if l.memory.Owner.online() && !l.memory.Backend.online() && l.memory.Proposal == nil {
+		stays := l.leaving == AfterRentals
+		if stays {
+			l.leaving, l.stale = "", true
+		}
+		if l.memory.Owner.online() && !l.memory.Backend.online() && l.memory.Proposal == nil && !stays {
 			answer(rental.Failf(rental.CodeConflict, "The backend has drained this node, and takes it back into service itself."))
 			return
 		}

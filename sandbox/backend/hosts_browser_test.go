@@ -17,7 +17,13 @@ import (
 // browser is a real one, without a window. It takes the sandbox's certificates.
 func browser(t *testing.T) (do func(steps ...chromedp.Action[chromedp.Void]), text func(selector string) string) {
 	t.Helper()
-	program, err := exec.LookPath("chromium")
+	var program string
+	err := exec.ErrNotFound
+	for _, name := range []string{"chromium", "google-chrome", "chromium-browser"} {
+		if program, err = exec.LookPath(name); err == nil {
+			break
+		}
+	}
 	if err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("this test needs the package chromium")
