@@ -35,8 +35,8 @@ type joined struct {
 	memory  io.Closer
 }
 
-// join makes the parts from the configuration. It starts nothing. Without a host key the error is
-// keyring.ErrNone, unless keyless says that somebody can sign in later.
+// join makes the parts from the configuration. It starts nothing. A host key that is missing or of no use is
+// an error, unless keyless says that there is somebody to see what is wrong, and to sign in.
 func join(ctx context.Context, cfg *config.Config, this protocol.Agent, keyless bool, log *slog.Logger) (*joined, error) {
 	j := &joined{}
 	account, err := openAccount(cfg, this, log)
@@ -44,8 +44,11 @@ func join(ctx context.Context, cfg *config.Config, this protocol.Agent, keyless 
 		return nil, err
 	}
 	key, err := account.Key(ctx)
-	if err := needKey(key, err, canSignIn(cfg)); err != nil && !(keyless && errors.Is(err, keyring.ErrNone)) {
-		return nil, err
+	if err := needKey(key, err, canSignIn(cfg)); err != nil {
+		if !keyless {
+			return nil, err
+		}
+		log.Info("starting without a host key", "because", err)
 	}
 	owner, err := keyring.OwnerKey(cfg.StateDir)
 	if err != nil {
