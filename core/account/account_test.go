@@ -28,6 +28,7 @@ type desk struct {
 	market *market
 	dir    string
 	given  string        // HOST_API_KEY
+	phrase string        // names the passphrase's file
 	again  time.Duration // 0: as it is
 }
 
@@ -47,7 +48,7 @@ func (d *desk) open() *working {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	keys := keyring.New(keyring.Options{StateDir: d.dir, Origin: d.market.URL, Given: secret.New(d.given)})
+	keys := keyring.New(keyring.Options{StateDir: d.dir, Origin: d.market.URL, Given: secret.New(d.given), PassphraseFile: d.phrase})
 	a, err := account.Open(account.Options{Keys: keys, SignIn: client, CanSignIn: true, StateDir: d.dir, Host: signin.Host{Hostname: "rig", OS: "linux", Arch: "amd64"}})
 	if err != nil {
 		d.t.Fatal(err)
@@ -323,6 +324,134 @@ func TestSignOut(t *testing.T) {
 			t.Errorf("got %+v, %v", got, err)
 		}
 	})
+}
+
+// A kept key that cannot be read now is not given up: it would stay good, and nobody could give it back.
+func TestSignOutUnread(t *testing.T) {
+	withhold := func(d *desk, _ string) error { d.phrase = ""; return nil }
+	give := func(d *desk, _ string) error { d.phrase = filepath.Join(d.dir, "passphrase"); return nil }
+	const withheld = "encrypted with a passphrase and none is given"
+	for _, test := range []struct {
+		name, given string
+		spoil, mend func(d *desk, file string) error
+		want        string
+	}{
+		{"passphrase not given", "", withhold, give, withheld},
+		{"overruled", "host-key-by-hand", withhold, give, withheld},
+		{
+			"others can read it", "",
+			func(_ *desk, file string) error { return os.Chmod(file, 0o644) },
+			func(_ *desk, file string) error { return os.Chmod(file, 0o600) },
+			"run: chmod 600",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := newDesk(t)
+			d.phrase = filepath.Join(d.dir, "passphrase")
+			if err := os.WriteFile(d.phrase, []byte("a passphrase of twenty-four and more"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			d.enrolled().leave()
+			d.given = test.given
+			d.market.with(func() { d.market.keys["host-key-by-hand"] = &hostKey{id: "k-h", node: "node-h"} })
+			file := filepath.Join(d.dir, "credentials.age")
+			if err := test.spoil(d, file); err != nil {
+				t.Fatal(err)
+			}
+			w := d.open()
+			for range 2 {
+				got, err := w.SignOut(t.Context())
+				if err == nil || got != (account.SignedOut{}) || !strings.HasPrefix(err.Error(), "Not signed out: ") || !strings.Contains(err.Error(), test.want) || !strings.HasSuffix(err.Error(), "; sign out again once the key can be read.") {
+					t.Fatalf("got %+v, %v", got, err)
+				}
+			}
+			d.market.with(func() {
+				for name, key := range d.market.keys {
+					if key.refused != "" {
+						t.Errorf("%s is void", name)
+					}
+				}
+			})
+			w.leave()
+			if err := test.mend(d, file); err != nil {
+				t.Fatal(err)
+			}
+			got, err := d.open().SignOut(t.Context())
+			if err != nil || !got.Revoked {
+				t.Errorf("then: %+v, %v", got, err)
+			}
+			d.market.with(func() {
+				if d.market.keys["host-key-1"].refused == "" || (d.market.keys["host-key-by-hand"].refused != "") != (test.given != "") {
+					t.Error("the keys are not void that should be")
+				}
+			})
+		})
+	}
+}
+
+// What nobody can read any more is no reason to stay signed in.
+func TestSignOutLost(t *testing.T) {
+	for _, name := range []string{"credentials.age", "credentials.salt", "key-place.json"} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t)
+			w := d.enrolled()
+			if err := os.WriteFile(filepath.Join(d.dir, name), []byte("half"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			got, err := w.SignOut(t.Context())
+			if want := (account.SignedOut{Why: "The kept host key could not be read any more, so it could not be made void."}); err != nil || got != want {
+				t.Errorf("got %+v, %v", got, err)
+			}
+			if i := w.Info(); i.SignedIn || w.key() != "" {
+				t.Errorf("shows %+v", i)
+			}
+		})
+	}
+}
+
+// Whoever cannot sign out for what is kept here is told what the marketplace has done all the same.
+func TestSignOutUnremoved(t *testing.T) {
+	for name, down := range map[string]bool{
+		"The marketplace has made the host key void, but what is kept here could not be removed: ":                                    false,
+		"The marketplace has made no key void (The marketplace says: No, closed_today), but what is kept here could not be removed: ": true,
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t)
+			w := d.enrolled()
+			d.market.with(func() { d.market.down = down })
+			// Not even root can remove it.
+			blocked := filepath.Join(d.dir, "credentials.age.new")
+			if err := os.MkdirAll(filepath.Join(blocked, "in-the-way"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			got, err := w.SignOut(t.Context())
+			if err == nil || got.Revoked == down || !strings.HasPrefix(err.Error(), name) || !strings.Contains(err.Error(), blocked) {
+				t.Errorf("got %+v, %v", got, err)
+			}
+			if i := w.Info(); !i.SignedIn || i.KeyID != "k-1" || w.key() != "host-key-1" {
+				t.Errorf("shows %+v", i)
+			}
+			if err := os.RemoveAll(blocked); err != nil {
+				t.Fatal(err)
+			}
+			d.market.with(func() { d.market.down = false })
+			if got, err := w.SignOut(t.Context()); err != nil || !got.Revoked || w.key() != "" {
+				t.Errorf("again: %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+// A key that is gone is gone, whatever is still written down of it.
+func TestSignOutUnwritten(t *testing.T) {
+	d := newDesk(t)
+	w := d.enrolled()
+	if err := os.MkdirAll(filepath.Join(d.dir, "account.json.new", "in-the-way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := w.SignOut(t.Context()); err != nil || !got.Revoked || w.key() != "" {
+		t.Errorf("got %+v, %v", got, err)
+	}
 }
 
 // The same installation keeps its node, whoever signs it in when.

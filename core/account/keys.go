@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/distributedcompute/host-agent/core/keyring"
@@ -69,8 +70,9 @@ func (a *Account) keep(ctx context.Context, c signin.Credential) error {
 	return err
 }
 
-// SignOut has the marketplace void the key, and forgets it whether or not that succeeded. A sign-in under
-// way is cancelled first. An error says that a key is still there.
+// SignOut has the marketplace void the key, and forgets it whether or not that succeeded; but a kept key
+// that cannot be read now stays as it is, or it would be good for ever. A sign-in under way is cancelled
+// first. An error says that the kept key is still there, and whether it is void.
 func (a *Account) SignOut(ctx context.Context) (SignedOut, error) {
 	if t := a.cancelSignIn(errCancelled); t != nil {
 		select {
@@ -84,34 +86,61 @@ func (a *Account) SignOut(ctx context.Context) (SignedOut, error) {
 		return SignedOut{}, err
 	}
 	defer giveBack()
-	var out SignedOut
-	key, _, err := a.look(ctx)
-	switch {
-	case err == nil:
-		err = a.revoke(ctx, key)
-	case errors.Is(err, keyring.ErrNone):
-		err = &Failure{Code: conflict, Message: "There was no host key to give back."}
+	kept, unread := a.o.Keys.Kept(ctx)
+	if unread != nil && !errors.Is(unread, keyring.ErrNone) && !errors.Is(unread, keyring.ErrLost) {
+		if ctx.Err() != nil {
+			return SignedOut{}, context.Cause(ctx)
+		}
+		return SignedOut{}, &Failure{conflict, fmt.Sprintf("Not signed out: %v; sign out again once the key can be read.", unread), unread}
 	}
-	// The key of the last sign-in goes too where another one was used in its place.
-	if kept, unkept := a.o.Keys.Kept(ctx); unkept == nil && !kept.Equal(key) {
-		err = cmp.Or(err, a.revoke(ctx, kept))
-	}
-	out.Revoked = err == nil
+	err = a.giveBack(ctx, kept, unread)
+	out := SignedOut{Revoked: err == nil}
 	if err != nil {
 		out.Why = err.Error()
 	}
 	left, err := a.o.Keys.Forget(ctx)
 	out.Source = string(left)
-	if err != nil {
-		return out, broken("The host key cannot be removed", err)
-	}
 	if _, _, lost := a.look(ctx); lost != nil && !errors.Is(lost, keyring.ErrNone) {
 		a.o.Log.Debug("looking for a host key after signing out", "error", lost)
 	}
-	err = a.note(func(r *record) { *r = record{InstallID: r.InstallID} })
+	if err != nil {
+		fate := "The marketplace has made the host key void"
+		if !out.Revoked {
+			fate = fmt.Sprintf("The marketplace has made no key void (%s)", strings.TrimSuffix(out.Why, "."))
+		}
+		err = broken(fate+", but what is kept here could not be removed", err)
+		a.o.Log.Warn("not signed out", "problem", err)
+		return out, err
+	}
+	if err := a.note(func(r *record) { *r = record{InstallID: r.InstallID} }); err != nil {
+		a.o.Log.Warn("what belonged to the key is still written down", "error", err) // which does no harm
+	}
 	a.change(func() { a.problem = "" })
 	a.o.Log.Info("signed out", "revoked", out.Revoked, "why", out.Why)
-	return out, err
+	return out, nil
+}
+
+// giveBack has the marketplace void the key in use, and the kept one too where that is another. It tells why
+// one of them is not void. kept is empty where unread, ErrNone or ErrLost, says why.
+func (a *Account) giveBack(ctx context.Context, kept secret.String, unread error) error {
+	key, source, err := a.look(ctx)
+	switch {
+	case a.o.Keys.Keeps(source):
+		key, err = secret.String{}, nil // there is the kept one alone
+		if errors.Is(unread, keyring.ErrNone) {
+			err = &Failure{Code: conflict, Message: "There was no host key to give back."}
+		}
+	case err == nil:
+		err = a.revoke(ctx, key)
+	}
+	switch {
+	case unread == nil && !kept.Equal(key):
+		err = cmp.Or(err, a.revoke(ctx, kept))
+	case errors.Is(unread, keyring.ErrLost):
+		a.o.Log.Warn("the kept host key cannot be read any more", "error", unread)
+		err = cmp.Or[error](err, &Failure{conflict, "The kept host key could not be read any more, so it could not be made void.", unread})
+	}
+	return err
 }
 
 // revoke asks the marketplace what the key is before it gives it back: what is written down here may be

@@ -30,7 +30,7 @@ func (s *Store) binding(anew bool) (*binding, error) {
 	salt, err := readRandom(s.o.StateDir, saltName)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errDamaged) {
 		if !anew {
-			return nil, fmt.Errorf("%s cannot be opened without the %s it was made with; put that back, or sign in again", s.sealedPath(), saltName)
+			return nil, lostf("%s cannot be opened without the %s it was made with; put that back, or sign in again", s.sealedPath(), saltName)
 		}
 		salt, err = makeRandom(s.o.StateDir, saltName)
 	}

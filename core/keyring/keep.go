@@ -130,8 +130,8 @@ func (s *Store) tidy(ctx context.Context, now place) {
 
 // Forget removes what Keep has kept, and what an older key has left. The left one is a place that has a key
 // still and is not this package's to clear: a named file, a credential, HOST_API_KEY; "" where there is
-// none. After an error the kept key is not found any more, unless its file could not be removed; what is
-// left of it goes with the next Keep or Forget.
+// none. After an error a kept key that could not be removed is found as before; what is left goes with the
+// next Keep or Forget.
 func (s *Store) Forget(ctx context.Context) (left Source, err error) {
 	s.keeping.Lock()
 	defer s.keeping.Unlock()
@@ -144,7 +144,8 @@ func (s *Store) Forget(ctx context.Context) (left Source, err error) {
 			_ = s.ring.remove(ctx, entry)
 		}
 	}
-	if err := s.unlink(sealedName, sealedName+durable.Suffix, saltName); err != nil {
+	// The salt goes last: without it the key could not be read any more.
+	if err := s.unlink(sealedName+durable.Suffix, sealedName, saltName); err != nil {
 		return left, err
 	}
 	var failed []error
@@ -156,7 +157,11 @@ func (s *Store) Forget(ctx context.Context) (left Source, err error) {
 		return err == nil
 	})
 	if len(remains) > 0 {
-		return left, errors.Join(failed[0], place{Left: remains}.write(s.o.StateDir))
+		now := place{Left: remains}
+		if slices.Contains(remains, p.Entry) { // nor is it forgotten where the kept key is
+			now.Kind, now.Origin, now.Entry = p.Kind, p.Origin, p.Entry
+		}
+		return left, errors.Join(failed[0], now.write(s.o.StateDir))
 	}
 	return left, s.unlink(placeName)
 }

@@ -33,7 +33,19 @@ var (
 	// ErrUnavailable says that the place that holds the key cannot be read now: the keyring is locked, does
 	// not answer or has no desktop to it. Asking later can help; a new key is not needed.
 	ErrUnavailable = errors.New("the host key cannot be read now")
+	// ErrLost says that what was kept can never be read again: a file is damaged, or was made elsewhere. No
+	// waiting helps; signing in makes a new key.
+	ErrLost = errors.New("the kept host key is lost")
 )
+
+// lost is an ErrLost that has its own sentence.
+type lost string
+
+func (l lost) Error() string { return string(l) }
+
+func (lost) Is(target error) bool { return target == ErrLost }
+
+func lostf(format string, args ...any) error { return lost(fmt.Sprintf(format, args...)) }
 
 // Options say where to look, in the order in which the places count.
 type Options struct {
@@ -70,7 +82,7 @@ type Store struct {
 func New(o Options) *Store { return &Store{o: o, ring: newRing(), machine: machineID} }
 
 // Find returns the key of the first place that has one. A place that was named and cannot be used
-// is an error, not a reason to look further; nor is a kept key that cannot be read (ErrUnavailable). A
+// is an error, not a reason to look further; nor is a kept key that cannot be read (ErrUnavailable, ErrLost). A
 // keyring has 3 s to answer. One that still owes an answer is not asked again: Find then returns
 // ErrUnavailable at once, until the answer is there.
 func (s *Store) Find(ctx context.Context) (secret.String, Source, error) {
@@ -177,7 +189,7 @@ func (s *Store) at(ctx context.Context, p place) (secret.String, Source, error) 
 		}
 		key, err := Parse(text)
 		if err != nil {
-			err = fmt.Errorf("entry %q of %s: %w", p.Entry, ringName, err)
+			err = lostf("entry %q of %s: %v", p.Entry, ringName, err)
 		}
 		return key, ringSource(p.Entry), err
 	case p.Kind == inFile:
@@ -197,16 +209,21 @@ const (
 
 // Parse checks that text is a key: 8 to 512 visible ASCII characters. White space around it, and a
 // byte order mark before it, are dropped. The error shows nothing of it.
-func Parse(text string) (secret.String, error) {
+func Parse(text string) (secret.String, error) { return parse("a host key", text) }
+
+// ParseToken is Parse for an enrolment token, which looks like a key.
+func ParseToken(text string) (secret.String, error) { return parse("an enrolment token", text) }
+
+func parse(what, text string) (secret.String, error) {
 	text = strings.TrimSpace(strings.TrimPrefix(text, byteOrderMark))
 	odd := strings.IndexFunc(text, func(r rune) bool { return r < '!' || r > '~' })
 	switch {
 	case len(text) > maxKey:
-		return secret.String{}, fmt.Errorf("a host key takes %d to %d characters, got more", minKey, maxKey)
+		return secret.String{}, fmt.Errorf("%s takes %d to %d characters, got more", what, minKey, maxKey)
 	case odd >= 0:
-		return secret.String{}, fmt.Errorf("a host key takes letters, digits and signs of ASCII without spaces, got another character at place %d", odd+1)
+		return secret.String{}, fmt.Errorf("%s takes letters, digits and signs of ASCII without spaces, got another character at place %d", what, odd+1)
 	case len(text) < minKey:
-		return secret.String{}, fmt.Errorf("a host key takes %d to %d characters, got %d", minKey, maxKey, len(text))
+		return secret.String{}, fmt.Errorf("%s takes %d to %d characters, got %d", what, minKey, maxKey, len(text))
 	}
 	return secret.New(text), nil
 }

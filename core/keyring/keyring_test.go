@@ -61,6 +61,21 @@ func TestWhatStandsAroundAKeyIsDropped(t *testing.T) {
 	}
 }
 
+func TestTokenIsNotCalledAKey(t *testing.T) {
+	if got, err := keyring.ParseToken(" dce_token\n"); err != nil || got.Reveal() != "dce_token" {
+		t.Errorf("got %q, %v", got.Reveal(), err)
+	}
+	for text, want := range map[string]string{
+		"short":                  "an enrolment token takes 8 to 512 characters, got 5",
+		"two words":              "an enrolment token takes letters, digits and signs of ASCII without spaces, got another character at place 4",
+		strings.Repeat("k", 513): "an enrolment token takes 8 to 512 characters, got more",
+	} {
+		if _, err := keyring.ParseToken(text); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
 func TestNamedFileThatIsAbsentIsAnError(t *testing.T) {
 	_, _, err := keyring.New(keyring.Options{File: filepath.Join(t.TempDir(), "none"), Given: secret.New(key)}).Find(t.Context())
 	if !errors.Is(err, os.ErrNotExist) {

@@ -54,7 +54,7 @@ func readPlace(stateDir string) (place, error) {
 	}
 	var p place
 	if err := json.Unmarshal(content, &p); err != nil {
-		return place{}, fmt.Errorf("%s, which says where the host key is, is damaged; sign in again", path)
+		return place{}, lostf("%s, which says where the host key is, is damaged; sign in again", path)
 	}
 	return p, nil
 }

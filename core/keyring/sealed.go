@@ -131,7 +131,7 @@ func (s *Store) open() (secret.String, Source, error) {
 	}
 	key, err := s.unseal(content, boundKey{b})
 	if isOther(err) {
-		err = fmt.Errorf("%s was encrypted on another machine or by another user and cannot be opened here; sign in again", s.sealedPath())
+		err = lostf("%s was encrypted on another machine or by another user and cannot be opened here; sign in again", s.sealedPath())
 	}
 	return key, source, err
 }
@@ -186,13 +186,13 @@ func (s *Store) unseal(content []byte, identity age.Identity) (secret.String, er
 	}
 	key, err := Parse(string(text))
 	if err != nil {
-		return secret.String{}, fmt.Errorf("encrypted file %s: %w", s.sealedPath(), err)
+		return secret.String{}, lostf("encrypted file %s: %v", s.sealedPath(), err)
 	}
 	return key, nil
 }
 
 func (s *Store) damaged() error {
-	return fmt.Errorf("%s is damaged; restore it, or sign in again", s.sealedPath())
+	return lostf("%s is damaged; restore it, or sign in again", s.sealedPath())
 }
 
 // passphrase returns the one that is given and where it is from; an empty one where none is.
