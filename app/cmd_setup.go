@@ -68,12 +68,16 @@ func (c *cli) setup(ctx context.Context, s setup) error {
 			return err
 		}
 	}
-	key, keyErr := keyring.Parse(text)
+	parse := keyring.Parse
+	if byToken {
+		parse = keyring.ParseToken
+	}
+	key, keyErr := parse(text)
 	switch {
 	case keyErr != nil && s.keyStdin:
 		return usagef("standard input: %w", keyErr)
 	case keyErr != nil && byToken:
-		return usagef("the enrolment token: %w", keyErr)
+		return &usageError{keyErr}
 	}
 	told, err := c.storeSettings()
 	if err != nil {
