@@ -1,6 +1,7 @@
 package desktop
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"net"
@@ -78,14 +79,26 @@ func socketOf(address string) string {
 	return ""
 }
 
-// knock connects and hangs up. A transport that is not a socket of this machine is taken on trust.
+// answerWithin bounds how long a bus may take to answer: some systems start it on the first knock.
+const answerWithin = 2 * time.Second
+
+// knock asks how to sign in and hangs up at the answer: whoever only takes connections would keep a library
+// waiting for ever. A transport that is not a socket of this machine is taken on trust.
 func knock(socket string) error {
 	if socket == "" {
 		return nil
 	}
-	conn, err := net.DialTimeout("unix", socket, time.Second)
+	conn, err := net.DialTimeout("unix", socket, answerWithin)
 	if err != nil {
 		return err
 	}
-	return conn.Close()
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(answerWithin)); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte("\x00AUTH\r\n")); err != nil {
+		return err
+	}
+	_, err = bufio.NewReader(conn).ReadString('\n')
+	return err
 }

@@ -19,16 +19,29 @@ import (
 )
 
 func TestAvailable(t *testing.T) {
-	listen := func(name string) {
+	listen := func(name, answer string) {
 		t.Helper()
 		listener, err := net.Listen("unix", name)
 		must(t, err)
 		t.Cleanup(func() { listener.Close() })
+		go func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				t.Cleanup(func() { conn.Close() })
+				conn.Write([]byte(answer))
+			}
+		}()
 	}
+	const answer = "REJECTED EXTERNAL\r\n"
 	dir := t.TempDir()
-	listen(dir + "/a bus")
+	listen(dir+"/a bus", answer)
+	listen(dir+"/silent", "")
+	silent := "unix:path=" + dir + "/silent"
 	abstract := fmt.Sprintf("desktop-test-%d", os.Getpid())
-	listen("@" + abstract)
+	listen("@"+abstract, answer)
 	dead := "unix:path=" + dir + "/dead"
 	for _, tt := range []struct {
 		bus, display, wayland string
@@ -39,6 +52,7 @@ func TestAvailable(t *testing.T) {
 		{"unix:abstract=" + abstract, "", "wayland-0", "", true},
 		{dead + ";unix:abstract=" + abstract, ":0", "", "", true},
 		{"tcp:host=localhost,port=1", ":0", "", "", true}, // taken on trust
+		{silent, ":0", "", "there is no desktop session: nothing answers at DBUS_SESSION_BUS_ADDRESS (" + silent + ")", true},
 		{dead, ":0", "", "there is no desktop session: nothing answers at DBUS_SESSION_BUS_ADDRESS (" + dead + ")", true},
 		{"", ":0", "", fmt.Sprintf("there is no desktop session: DBUS_SESSION_BUS_ADDRESS is not set, and nothing answers at /run/user/%d/bus", os.Getuid()), true},
 		{"unix:abstract=" + abstract, "", "", "there is no screen: neither DISPLAY nor WAYLAND_DISPLAY is set", false},
@@ -61,6 +75,12 @@ func TestAvailable(t *testing.T) {
 			t.Errorf("%+v: can open: %v", tt, err)
 		}
 	}
+}
+
+func TestBusIsAvailable(t *testing.T) {
+	bus(t)
+	t.Setenv("DISPLAY", ":0")
+	must(t, desktop.Available())
 }
 
 // opener puts a script in xdg-open's place, in front of all other programs, and returns the file in
