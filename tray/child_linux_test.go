@@ -33,6 +33,7 @@ type direction struct {
 	Gone   bool            `json:"gone,omitempty"`   // the agent goes
 	Fail   map[string]bool `json:"fail,omitempty"`   // calls that fail from now on
 	Quiet  bool            `json:"quiet,omitempty"`  // the person switches notifications off elsewhere
+	Login  bool            `json:"login,omitempty"`  // the person switches the start at login on elsewhere
 	Leave  bool            `json:"leave,omitempty"`  // ends the context of Run
 }
 
@@ -100,6 +101,7 @@ func (p *puppet) direct(d direction) {
 		p.fail = d.Fail
 	}
 	p.notify = p.notify && !d.Quiet
+	p.login = p.login || d.Login
 	p.mu.Unlock()
 	select {
 	case p.changed <- struct{}{}:

@@ -17,6 +17,8 @@ const (
 	callBound = 90 * time.Second
 	// watchAgain is how long after the agent has gone it is looked for again.
 	watchAgain = 2 * time.Second
+	// lookAgain is how long what the desktop said of the start at login is good for.
+	lookAgain = 2 * time.Second
 	// panelBound is how long a panel may take to come up after log-in before its absence is told.
 	panelBound = 10 * time.Second
 )
@@ -56,6 +58,9 @@ type tray struct {
 	busy    map[deed]bool
 	closed  bool
 
+	looked   time.Time // when the desktop was last asked for the start at login
+	switches int       // how often a switch of it has begun or ended here: an answer from before one is void
+
 	calls sync.WaitGroup
 	done  chan func()   // what calls leave to the loop
 	again chan struct{} // capacity 1: look for the agent now
@@ -85,7 +90,7 @@ func (t *tray) run(ctx context.Context, s surface) error {
 	t.screen, t.view.notify = s, t.desk.Notifications()
 	pictures := make(chan picture, 1)
 	t.calls.Go(func() { t.follow(ctx, pictures) })
-	t.call(ctx, deed{}, func(ctx context.Context) (func(), error) { return t.lookAtAutostart(ctx), nil })
+	t.look(ctx)
 	panel := time.After(panelBound)
 	for !t.closed {
 		t.draw()
@@ -169,12 +174,33 @@ func (t *tray) take(ctx context.Context, p picture) {
 		return
 	}
 	t.view.link, t.view.status = heard, p.status
+	if t.before != nil && t.before.Leaving && !p.status.Leaving {
+		t.view.quitting = "" // it was called off
+	}
+	t.look(ctx)
 	t.tell(ctx, t.wanted(news(t.before, p.status))...)
 	if t.before != nil && t.before.Account.SignedIn && !p.status.Account.SignedIn {
 		t.worries.spare(notSignedIn, t.view.now) // whoever has signed out knows
 	}
 	t.before = &p.status
 	t.worry(ctx)
+}
+
+// look asks for the start at login, which can be switched elsewhere too, unless it was asked for just now.
+func (t *tray) look(ctx context.Context) {
+	if t.busy[deed{}] || time.Since(t.looked) < lookAgain {
+		return
+	}
+	t.looked = time.Now()
+	switches := t.switches
+	t.call(ctx, deed{}, func(ctx context.Context) (func(), error) {
+		note := t.lookAtAutostart(ctx)
+		return func() {
+			if switches == t.switches {
+				note()
+			}
+		}, nil
+	})
 }
 
 // worry tells the problems that have lasted.
@@ -202,6 +228,7 @@ func (t *tray) tell(ctx context.Context, notes ...Note) {
 	}
 	t.calls.Go(func() {
 		for _, note := range notes {
+			note.Title, note.Body = clean(note.Title), cleanLines(note.Body)
 			bounded, cancel := context.WithTimeout(ctx, callBound)
 			if err := t.desk.Notify(bounded, note); err != nil {
 				t.log.Warn("showing a notification", "title", note.Title, "error", err)
@@ -255,6 +282,8 @@ func (t *tray) working(d deed, now bool) {
 		t.view.starting = now
 	case signIn:
 		t.view.signingIn = now
+	case autostartTo:
+		t.switches++
 	}
 }
 

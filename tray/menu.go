@@ -89,7 +89,16 @@ func menu(v view) []entry {
 		}
 		all = append(all, section...)
 	}
+	fit(all)
 	return all
+}
+
+// fit makes titles of whatever words the entries have.
+func fit(entries []entry) {
+	for i, e := range entries {
+		entries[i].title = clip(e.title, titleLength)
+		fit(e.below)
+	}
 }
 
 func problems(v view) []entry {
@@ -103,14 +112,14 @@ func problems(v view) []entry {
 	all := entry{key: "problems", title: "Problems (" + strconv.Itoa(len(list)) + ")"}
 	for i, p := range list {
 		key := strconv.Itoa(i) + " " + p.Code
-		all.below = append(all.below, choice(key, clip(p.Message, titleLength), copyText, p.Message))
+		all.below = append(all.below, choice(key, p.Message, copyText, p.Message))
 		switch {
 		case p.Code == "sign_in_needed" && v.status.Account.CanSignIn:
 			all.below = append(all.below, choice(key+" fix", "→ Sign in…", signIn, ""))
 		case p.Code == "backend_unreachable" || p.Code == "key_used_twice":
 			all.below = append(all.below, choice(key+" fix", "→ Try again now", retry, ""))
 		case p.Fix != "":
-			all.below = append(all.below, choice(key+" fix", clip("→ "+p.Fix, titleLength), copyText, p.Fix))
+			all.below = append(all.below, choice(key+" fix", "→ "+p.Fix, copyText, p.Fix))
 		}
 	}
 	return []entry{all}
@@ -139,10 +148,13 @@ func earnings(v view) []entry {
 	return lines
 }
 
-// intake is about whether new rentals come.
+// intake is about whether new rentals come, now or at all.
 func intake(v view) []entry {
 	s := v.status
-	if v.link != heard || s.Leaving || signInNeeded(s) {
+	switch {
+	case v.link == heard && leavesAfter(v):
+		return []entry{choice("stay", "Stay: do not quit", resume, "")}
+	case v.link != heard || s.Leaving || signInNeeded(s):
 		return nil
 	}
 	entries := []entry{{key: "pause", title: "Pause", below: []entry{
@@ -188,7 +200,7 @@ func marketplace(v view) []entry {
 		return append(entries, text("asking", "Asking for the sign-in page…"))
 	}
 	if a.Problem != "" {
-		entries = append(entries, choice("failed", clip("Last sign-in: "+a.Problem, titleLength), copyText, a.Problem))
+		entries = append(entries, choice("failed", "Last sign-in: "+a.Problem, copyText, a.Problem))
 	}
 	if a.CanSignIn && signInNeeded(v.status) {
 		title := "Sign in…"
@@ -215,10 +227,10 @@ func signedIn(v view) entry {
 	if n := len(live(v.status)); n > 0 {
 		consequence = "Sign out: the marketplace loses sight of " + plural(n, "rental") + ", and no new ones come"
 	}
-	e := entry{key: "account", title: clip(title, titleLength)}
+	e := entry{key: "account", title: title}
 	if a.KeySource != "" {
 		place, _, _ := strings.Cut(a.KeySource, ", ") // what that protects against, the command line says
-		e.below = append(e.below, text("key", clip("Host key: "+place, titleLength)))
+		e.below = append(e.below, text("key", "Host key: "+place))
 	}
 	e.below = append(e.below, choice("sign out", consequence, signOut, ""))
 	return e
@@ -227,7 +239,7 @@ func signedIn(v view) entry {
 func settings(v view) []entry {
 	login := entry{key: "autostart", title: "Start at login", box: true, ticked: v.autostart.on, deed: deed{autostartTo, toggled(v.autostart.on)}}
 	if v.autostart.blocked != "" {
-		login.title, login.off = clip("Start at login: "+v.autostart.blocked, titleLength), true
+		login.title, login.off = "Start at login: "+v.autostart.blocked, true
 	}
 	logs := choice("logs", "Logs", openFile, v.options.LogFile)
 	if v.options.LogFile == "" {
@@ -242,7 +254,7 @@ func settings(v view) []entry {
 		login,
 		{key: "notifications", title: "Notifications", box: true, ticked: v.notify, deed: deed{notifications, toggled(v.notify)}},
 		logs,
-		choice("about", clip("About: version "+version, titleLength), copyText, "distributed-agent "+about),
+		choice("about", "About: version "+version, copyText, "distributed-agent "+about),
 	}
 }
 
@@ -278,11 +290,12 @@ func ways(v view) []entry {
 	case len(live(v.status)) == 0:
 		entries = append(entries, choice("quit", title, quit, string(agent.LeaveRentals)))
 	default:
-		entries = append(entries, entry{key: "quit", title: title, below: []entry{
-			choice("leave", "Leave "+running+" running (the next start adopts "+them+")", quit, string(agent.LeaveRentals)),
-			choice("after", "Finish rentals, then quit", quit, string(agent.AfterRentals)),
-			choice("ending", "End rentals and quit", quit, string(agent.EndingRentals)),
-		}})
+		how := []entry{choice("leave", "Leave "+running+" running (the next start adopts "+them+")", quit, string(agent.LeaveRentals))}
+		if !v.status.Leaving {
+			how = append(how, choice("after", "Finish rentals, then quit", quit, string(agent.AfterRentals)))
+		}
+		how = append(how, choice("ending", "End rentals and quit", quit, string(agent.EndingRentals)))
+		entries = append(entries, entry{key: "quit", title: title, below: how})
 	}
 	return entries
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -124,9 +125,12 @@ func situations() map[string]view {
 			s.Problems = []agent.Problem{{Code: "rental_trouble", Message: "Rental r-1: The relay refuses port 10022.", Fix: "The agent keeps trying."}}
 		})),
 		"leaving after": shown(with(withRentals, func(s *agent.Status) { s.Leaving = true })),
-		"attached":      shown(withRentals),
-		"gone":          shown(withRentals),
-		"starting":      shown(online()),
+		"leaving, ending": shown(with(withRentals, func(s *agent.Status) {
+			s.Leaving, s.Rentals = true, []rental.Status{rented("r-1", rental.Stopping)}
+		})),
+		"attached": shown(withRentals),
+		"gone":     shown(withRentals),
+		"starting": shown(online()),
 	}
 	change := func(name string, by func(*view)) {
 		v := all[name]
@@ -230,13 +234,47 @@ func TestPauseEnd(t *testing.T) {
 	}
 }
 
+// TestWordsFromElsewhere: nothing that cannot be seen, as what turns the direction of writing, comes from the marketplace
+// or a renter into the menu.
+func TestWordsFromElsewhere(t *testing.T) {
+	const hidden = "a\u202eb\u2066c\u200bd\ue000\x1b[31m\n\u2028"
+	s := with(online(), func(s *agent.Status) {
+		r := rented("r-1"+hidden, rental.Running)
+		r.Spec.Image, r.Spec.PricePerHour, r.Trouble = "docker.io/pytorch/"+hidden, "1"+hidden, hidden
+		r.Addresses[0].Public = hidden
+		twin := r
+		twin.ID += "2"
+		s.Rentals = []rental.Status{r, twin}
+		s.Account = account.Info{SignedIn: true, Owner: hidden, Problem: hidden, KeySource: hidden}
+		s.Offer.Currency = hidden
+		s.Earnings = &protocol.Earnings{Currency: hidden, RatePerHour: "1", Today: hidden, Month: hidden, Unpaid: "1"}
+		s.Hardware = &hardware.Survey{GPUs: []hardware.GPU{{UUID: "GPU-a", Model: hidden}}}
+		s.Problems = []agent.Problem{{Code: "x", Message: hidden, Fix: hidden}}
+	})
+	var check func(entries []entry)
+	check = func(entries []entry) {
+		for _, e := range entries {
+			if strings.ContainsFunc(e.title, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+				t.Errorf("%s: title %q", e.key, e.title)
+			}
+			check(e.below)
+		}
+	}
+	check(menu(shown(s)))
+	s.Account = account.Info{CanSignIn: true, SigningIn: &account.SigningIn{UserCode: hidden}}
+	check(menu(shown(s)))
+	for line := range strings.SplitSeq(tooltip(shown(s)), "\n") {
+		check([]entry{{key: "tooltip", title: line}})
+	}
+}
+
 // TestCoarseProgress checks that a download does not close an open menu all the time.
 func TestCoarseProgress(t *testing.T) {
 	titles := map[string]bool{}
 	for i := range int64(1001) {
 		r := rented("r", rental.Pulling)
 		r.Progress = &rental.Progress{Current: i, Total: 1000}
-		titles[rentalTitle(r)] = true
+		titles[rentalTitle(r, false)] = true
 	}
 	if len(titles) != 11 {
 		t.Errorf("a download has %d titles, want one for every tenth", len(titles))

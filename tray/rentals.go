@@ -14,6 +14,12 @@ const (
 	mostAddresses = 10
 )
 
+// What a rental's title begins with leaves room for where the rental stands.
+const (
+	imageLength = 40
+	idLength    = 24
+)
+
 // rentals gives each rental a submenu of its own at the top: GNOME flattens whatever is deeper.
 func rentals(v view) []entry {
 	if v.link != heard {
@@ -21,24 +27,39 @@ func rentals(v view) []entry {
 	}
 	all := live(v.status)
 	var entries []entry
+	named := map[string]int{}
+	for _, r := range all {
+		named[rentalName(r)]++
+	}
 	for _, r := range all[:min(len(all), mostRentals)] {
-		entries = append(entries, entry{key: "rental " + string(r.ID), title: rentalTitle(r), below: rentalFacts(v, r)})
+		title := rentalTitle(r, named[rentalName(r)] > 1)
+		entries = append(entries, entry{key: "rental " + string(r.ID), title: title, below: rentalFacts(v, r)})
 	}
 	if more := len(all) - mostRentals; more > 0 {
-		entries = append(entries, choice("more", fmt.Sprintf("and %d more: distributed-agent rentals", more), copyText, "distributed-agent rentals"))
+		entries = append(entries, choice("more", fmt.Sprintf("and %d more (copy the command that lists them)", more), copyText, "distributed-agent rentals"))
 	}
 	return entries
 }
 
-func rentalTitle(r rental.Status) string {
-	title := shortImage(r.Spec.Image)
-	if len(r.Spec.GPUs) > 0 {
-		title += " on GPU " + gpuIndices(r.Spec.GPUs)
+// rentalTitle tells a rental from those of the same name, where it has any, by its id. What the rentals do makes no
+// difference to that, or each step of one would change the titles of all.
+func rentalTitle(r rental.Status, namesakes bool) string {
+	title := rentalName(r)
+	if namesakes {
+		title += " (" + clip(string(r.ID), idLength) + ")"
 	}
 	if words := rentalWords(r); words != "" {
 		title += ": " + words
 	}
-	return clip(title, titleLength)
+	return title
+}
+
+func rentalName(r rental.Status) string {
+	name := clip(shortImage(r.Spec.Image), imageLength)
+	if len(r.Spec.GPUs) > 0 {
+		name += " on GPU " + gpuIndices(r.Spec.GPUs)
+	}
+	return name
 }
 
 // rentalWords says where a rental stands, "" where it just runs.
@@ -80,8 +101,9 @@ func gpuIndices(gpus []rental.GPU) string {
 
 func rentalFacts(v view, r rental.Status) []entry {
 	facts := []entry{
-		text("image", clip(r.Spec.Image, titleLength)),
-		text("gpus", clip(describeGPUs(r.Spec.GPUs, v.status), titleLength)),
+		text("id", "Rental "+string(r.ID)),
+		text("image", r.Spec.Image),
+		text("gpus", describeGPUs(r.Spec.GPUs, v.status)),
 	}
 	if !r.StartedAt.IsZero() {
 		since := "Since " + clock(r.StartedAt, v.now)
@@ -94,13 +116,13 @@ func rentalFacts(v view, r rental.Status) []entry {
 		facts = append(facts, text("price", money(r.Spec.PricePerHour, v.status.Offer.Currency)+" per hour"))
 	}
 	if r.Trouble != "" {
-		facts = append(facts, choice("trouble", clip(r.Trouble, titleLength), copyText, r.Trouble))
+		facts = append(facts, choice("trouble", r.Trouble, copyText, r.Trouble))
 	}
 	for _, a := range r.Addresses[:min(len(r.Addresses), mostAddresses)] {
 		facts = append(facts, choice("copy "+a.Port.String()+" "+a.Public, "Copy "+a.Public+" (port "+a.Port.String()+")", copyText, a.Public))
 	}
 	if more := len(r.Addresses) - mostAddresses; more > 0 {
-		facts = append(facts, choice("more", fmt.Sprintf("and %d more ports: distributed-agent rentals", more), copyText, "distributed-agent rentals"))
+		facts = append(facts, choice("more", fmt.Sprintf("and %d more ports (copy the command that lists them)", more), copyText, "distributed-agent rentals"))
 	}
 	end := choice("end", "End this rental now: the renter loses it", endRental, string(r.ID))
 	end.off = r.State == rental.Stopping

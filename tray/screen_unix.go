@@ -19,34 +19,94 @@ import (
 // watcher is who shows tray icons.
 const watcher = "org.kde.StatusNotifierWatcher"
 
+// A bus may take connections and stay silent; godbus and systray would wait for it without end.
+const (
+	busBound = 5 * time.Second // for the bus to take the connection, and again to take the icon
+	endBound = 3 * time.Second // for all to come to its end
+)
+
 // desktop is the session's bus.
 type desktop struct{ bus *dbus.Conn }
 
 // openScreen finds the session's bus, without which systray neither works nor ends. It must be there:
 // a bus started for the occasion would have no panel on it, and would be left behind.
-func openScreen(_ context.Context, log *slog.Logger) (*screen, error) {
-	probe, err := dbus.SessionBusPrivateNoAutoStartup() // makes the address known that it finds
-	if err != nil {
-		return nil, fmt.Errorf("looking for the desktop's session bus: %w (%w)", ErrNoScreen, err)
+func openScreen(ctx context.Context, log *slog.Logger) (*screen, error) {
+	ctx, cancel := context.WithTimeout(ctx, busBound)
+	defer cancel()
+	s := newScreen(log)
+	var err error
+	if !within(ctx, func() { s.bus, err = connect(ctx) }) || ctx.Err() != nil {
+		return nil, fmt.Errorf("connecting to the desktop's session bus, which does not answer: %w", ErrNoScreen)
 	}
-	probe.Close()
-	bus, err := dbus.SessionBus() // the one that systray will use
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the desktop's session bus: %w (%w)", ErrNoScreen, err)
 	}
-	s := newScreen(log)
-	s.bus = bus
 	return s, nil
 }
 
-func (s *screen) show(_ context.Context, body func() error) error {
+// connect gives the connection that systray will use. One of its own goes first, which ends with ctx: whoever
+// waits for the shared one holds a lock that every other user of the bus needs.
+func connect(ctx context.Context) (*dbus.Conn, error) {
+	probe, err := dbus.SessionBusPrivateNoAutoStartup(dbus.WithContext(ctx)) // makes the address known that it finds
+	if err != nil {
+		return nil, err
+	}
+	defer probe.Close()
+	if err := probe.Auth(nil); err != nil {
+		return nil, err
+	}
+	if err := probe.Hello(); err != nil {
+		return nil, err
+	}
+	return dbus.SessionBus()
+}
+
+// within reports whether f returns before ctx ends; else nobody waits for it any more.
+func within(ctx context.Context, f func()) bool {
+	done := make(chan struct{})
+	go func() {
+		f()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s *screen) show(ctx context.Context, body func() error) error {
 	registerStraight()
 	systray.SetTitle(name) // first: desktops remember the icon by it
 	setIcon(assets.Offline)
 	start, end := systray.RunWithExternalLoop(nil, nil)
-	start()
-	defer s.end(end)
-	return s.attend(body)
+	bounded, cancel := context.WithTimeout(ctx, busBound)
+	defer cancel()
+	if !within(bounded, start) {
+		go s.bus.Close() // or the icon could still come, and nobody would attend to it
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("showing the icon to the desktop's session bus, which does not answer: %w", ErrNoScreen)
+	}
+	over, gone := make(chan error, 1), make(chan struct{})
+	go func() {
+		over <- s.attend(body)
+		s.end(end)
+		close(gone)
+	}()
+	var err error
+	select {
+	case err = <-over:
+	case <-ctx.Done():
+	}
+	select {
+	case <-gone:
+	case <-time.After(endBound):
+		s.log.Warn("removing the tray icon; the desktop's session bus did not answer in time")
+	}
+	return err
 }
 
 // end takes the icon away. Systray panics where it could not connect, which must not end the agent.

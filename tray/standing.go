@@ -76,7 +76,7 @@ func standing(v view) (assets.State, string) {
 	case v.link == gone:
 		return assets.Offline, "The agent is not running"
 	case s.Leaving:
-		return assets.Draining, leaving(v.quitting, rentals)
+		return assets.Draining, leaving(v)
 	case s.Account.SigningIn != nil:
 		return assets.SignedOut, "Waiting for you to sign in"
 	case keyRefused(s):
@@ -128,15 +128,22 @@ func brief(sentence string) string {
 	return strings.TrimSuffix(sentence, ".")
 }
 
-func leaving(how agent.How, rentals []rental.Status) string {
-	ending := !slices.ContainsFunc(rentals, func(r rental.Status) bool { return r.State != rental.Stopping })
+func leaving(v view) string {
+	rentals := live(v.status)
 	switch {
-	case len(rentals) == 0 || how == agent.LeaveRentals:
+	case leavesAfter(v):
+		return "Quitting when the last rental has ended: " + plural(len(rentals), "rental") + " to go"
+	case len(rentals) == 0 || v.quitting == agent.LeaveRentals:
 		return "Quitting…"
-	case how == agent.EndingRentals || ending:
-		return "Quitting: " + plural(len(rentals), "rental") + " being ended"
 	}
-	return "Quitting when the last rental has ended: " + plural(len(rentals), "rental") + " to go"
+	return "Quitting: " + plural(len(rentals), "rental") + " being ended"
+}
+
+// leavesAfter reports whether the agent quits when its rentals have ended. Where the quit was not asked for here,
+// that is what it looks like as long as a rental is not being ended.
+func leavesAfter(v view) bool {
+	return v.status.Leaving && (v.quitting == "" || v.quitting == agent.AfterRentals) &&
+		slices.ContainsFunc(live(v.status), func(r rental.Status) bool { return r.State != rental.Stopping })
 }
 
 func paused(v view, rentals []rental.Status) string {
@@ -158,7 +165,7 @@ func tooltip(v view) string {
 	_, words := standing(v)
 	today := ""
 	if e := v.status.Earnings; v.link == heard && e != nil && e.Today != "" {
-		today = "\nToday: " + money(e.Today, e.Currency)
+		today = "\nToday: " + clean(money(e.Today, e.Currency))
 	}
 	return clip("DistributedCompute: "+words, tooltipLength-len([]rune(today))) + today
 }

@@ -10,6 +10,7 @@ import (
 	"image/color"
 	"image/png"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -533,6 +534,57 @@ func TestSwitchedOffElsewhere(t *testing.T) {
 	r.none("Notify")
 }
 
+// TestLoginSwitchedOnElsewhere is seen with the agent's next picture, and told to the panels once.
+func TestLoginSwitchedOnElsewhere(t *testing.T) {
+	t.Parallel()
+	r := startTray(t, childSetup{Options: options()})
+	s := current()
+	r.picture(s)
+	r.sees("Online", "[ ] Start at login")
+	before := r.quiet()
+	r.direct(direction{Login: true})
+	time.Sleep(lookAgain)
+	for range 3 {
+		r.picture(s)
+		r.sees("[x] Start at login")
+	}
+	want := trayhost.Signals{"LayoutUpdated": 1, "ItemsPropertiesUpdated": 1}
+	if diff := cmp.Diff(want, r.quiet().Since(before)); diff != "" {
+		t.Errorf("signals (-want +got):\n%s", diff)
+	}
+}
+
+// TestQuitCalledOff: here or on the command line. The icon then stays when the agent goes for another reason.
+func TestQuitCalledOff(t *testing.T) {
+	t.Parallel()
+	r := startTray(t, childSetup{Options: options()})
+	s := current()
+	s.Rentals = []rental.Status{rented("r-1", rental.Running)}
+	r.picture(s)
+	r.click("Quit", "Finish rentals, then quit")
+	r.expect("Quit", string(agent.AfterRentals))
+	r.picture(with(s, func(s *agent.Status) { s.Leaving = true }))
+	r.sees("Quitting when the last rental has ended")
+	r.click("Stay: do not quit")
+	r.expect("Resume")
+	r.picture(s)
+	r.sees("Rented out", "Pause")
+	r.direct(direction{Gone: true})
+	r.sees("The agent is not running")
+}
+
+// TestNoticeIsPlain: what cannot be seen would let a title read otherwise than it is written.
+func TestNoticeIsPlain(t *testing.T) {
+	t.Parallel()
+	r := startTray(t, childSetup{Options: options()})
+	s := current()
+	r.picture(s)
+	r.sees("Online")
+	s.Notices = []agent.Notice{{At: noon, Notice: protocol.Notice{Title: "Main\u202etenance", Body: "To\u200bnight\x1b.", URL: "https://example.com/news"}}}
+	r.picture(s)
+	r.expect("Notify", "notice "+noon.Format(time.RFC3339Nano), "Main tenance", "To night .\nhttps://example.com/news")
+}
+
 // TestClicksOnWhatIsOff: some panels send clicks on entries that cannot be clicked.
 func TestClicksOnWhatIsOff(t *testing.T) {
 	t.Parallel()
@@ -644,6 +696,102 @@ func TestNoDesktop(t *testing.T) {
 				t.Error("dbus-launch was run")
 			}
 		})
+	}
+}
+
+// silent gives the address of a bus that takes connections, and neither answers nor reads once word has come: "" at once.
+func silent(t *testing.T, bus, word string) (address string) {
+	t.Helper()
+	socket := t.TempDir() + "/bus"
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, _, _ := strings.Cut(strings.TrimPrefix(bus, "unix:path="), ",")
+	var conns []net.Conn
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conns = append(conns, conn)
+			if word == "" {
+				continue
+			}
+			real, err := net.Dial("unix", path)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			conns = append(conns, real)
+			go io.Copy(conn, real)
+			go func() {
+				defer real.Close()
+				for said := make([]byte, 1<<16); ; {
+					n, err := conn.Read(said)
+					if err != nil || bytes.Contains(said[:n], []byte(word)) {
+						return
+					}
+					real.Write(said[:n])
+				}
+			}()
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		accepting.Wait()
+		for _, conn := range conns {
+			conn.Close()
+		}
+	})
+	return "unix:path=" + socket
+}
+
+// TestSilentBus: a bus that takes connections and does not answer is no desktop, and does not keep the agent from its end.
+func TestSilentBus(t *testing.T) {
+	t.Parallel()
+	for name, word := range map[string]string{"at once": "", "at the icon": "RequestName"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := prepare(t)
+			r.start(childSetup{Options: options()}, "DBUS_SESSION_BUS_ADDRESS="+silent(t, r.bus.Address, word))
+			if run := r.heard("Run"); len(run.With) != 2 || run.With[1] != "true" || !strings.Contains(run.With[0], "does not answer") {
+				t.Errorf("Run returned %q, want ErrNoScreen", run.With)
+			}
+		})
+		t.Run("end "+name, func(t *testing.T) {
+			t.Parallel()
+			r := prepare(t)
+			r.start(childSetup{Options: options()}, "DBUS_SESSION_BUS_ADDRESS="+silent(t, r.bus.Address, word))
+			time.Sleep(time.Second)
+			r.leave()
+		})
+	}
+	t.Run("later", func(t *testing.T) {
+		t.Parallel()
+		r := prepare(t)
+		r.start(childSetup{Options: options()}, "DBUS_SESSION_BUS_ADDRESS="+silent(t, r.bus.Address, "RegisterStatusNotifierItem"))
+		r.heard("Watch")
+		for range 40 { // more icons than fit into a socket that nobody reads
+			r.picture(current())
+			time.Sleep(20 * time.Millisecond)
+			r.picture(with(current(), func(s *agent.Status) { s.Node = agent.Wish{State: protocol.Paused, Reason: "user"} }))
+			time.Sleep(20 * time.Millisecond)
+		}
+		r.leave()
+	})
+}
+
+// leave ends the context of Run, which is to return soon.
+func (r *rig) leave() {
+	r.t.Helper()
+	began := time.Now()
+	r.direct(direction{Leave: true})
+	r.expect("Run", "nil")
+	if took := time.Since(began); took > endBound+time.Second {
+		r.t.Errorf("Run returned after %s", took)
 	}
 }
 

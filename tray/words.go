@@ -15,18 +15,33 @@ const (
 	tooltipLength = 110 // Windows has room for 127 characters
 )
 
-// clip makes a title of words that came from elsewhere.
-func clip(text string, most int) string {
-	clean := []rune(strings.Map(func(r rune) rune {
+// clean takes from words that came from elsewhere what cannot be seen: some of it changes how the rest reads,
+// as what turns the direction of writing.
+func clean(text string) string {
+	return strings.Map(func(r rune) rune {
 		if !unicode.IsGraphic(r) {
 			return ' '
 		}
 		return r
-	}, text))
-	if len(clean) > most {
-		return string(clean[:most-1]) + "…"
+	}, text)
+}
+
+// cleanLines is clean for a text of several lines.
+func cleanLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = clean(line)
 	}
-	return string(clean)
+	return strings.Join(lines, "\n")
+}
+
+// clip makes a title of words that came from elsewhere.
+func clip(text string, most int) string {
+	runes := []rune(clean(text))
+	if len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return string(runes)
 }
 
 // plural counts: "1 rental", "2 rentals".
