@@ -140,16 +140,17 @@ func (a *Agent) Pause(ctx context.Context, until time.Time) error {
 	})
 }
 
-// Resume ends what Pause or Drain began, and what the backend asked of the offer, and calls off a quit that waits
-// for rentals to end. A drain of the backend only the backend can end: with nothing else to resume from, that
+// Resume ends what Pause or Drain began, and what the backend asked of the offer. While the agent waits for rentals
+// to end before it quits, Resume calls that off, and nothing else. A drain of the backend only the backend can end: with nothing else to resume from, that
 // is the error.
 func (a *Agent) Resume(ctx context.Context) error {
 	return a.ask(ctx, func(l *loop, answer func(error)) {
-		stays := l.leaving == AfterRentals
-		if stays {
+		if l.leaving == AfterRentals {
 			l.leaving, l.stale = "", true
+			l.answers = append(l.answers, func() { answer(nil) })
+			return
 		}
-		if l.memory.Owner.online() && !l.memory.Backend.online() && l.memory.Proposal == nil && !stays {
+		if l.memory.Owner.online() && !l.memory.Backend.online() && l.memory.Proposal == nil {
 			answer(rental.Failf(rental.CodeConflict, "The backend has drained this node, and takes it back into service itself."))
 			return
 		}
