@@ -147,7 +147,7 @@ func (a *Agent) Resume(ctx context.Context) error {
 	return a.ask(ctx, func(l *loop, answer func(error)) {
 		if l.leaving == AfterRentals {
 			l.leaving, l.stale = "", true
-			l.answers = append(l.answers, func() { answer(nil) })
+			answer(nil)
 			return
 		}
 		if l.memory.Owner.online() && !l.memory.Backend.online() && l.memory.Proposal == nil {
