@@ -255,24 +255,40 @@ func (c *cli) ownAccount(cfg *config.Config) (*account.Account, error) {
 	return openAccount(cfg, describeAgent(), newLog(c.errOut, settings))
 }
 
+// keyHolder is who has the host key in hand: the running agent, or the account in this process.
+type keyHolder interface {
+	SignOut(ctx context.Context) (account.SignedOut, error)
+	RotateKey(ctx context.Context) error
+}
+
+// atAccount does something with the host key, in the running agent, else in this process.
+func (c *cli) atAccount(act func(keyHolder) error) error {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	err = act(control.NewClient(cfg.StateDir, buildVersion().Version))
+	if !errors.Is(err, control.ErrNotRunning) {
+		return err
+	}
+	own, err := c.ownAccount(cfg)
+	if err != nil {
+		return err
+	}
+	return act(own)
+}
+
 func (c *cli) signOutCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "sign-out",
 		Short: "Give the host key back: it becomes void; rentals run on",
 		Args:  cobra.NoArgs,
 		RunE: do(func(ctx context.Context, _ []string) error {
-			cfg, err := c.config()
-			if err != nil {
+			var out account.SignedOut
+			err := c.atAccount(func(at keyHolder) (err error) {
+				out, err = at.SignOut(ctx)
 				return err
-			}
-			client := control.NewClient(cfg.StateDir, buildVersion().Version)
-			out, err := client.SignOut(ctx)
-			if errors.Is(err, control.ErrNotRunning) {
-				var own *account.Account
-				if own, err = c.ownAccount(cfg); err == nil {
-					out, err = own.SignOut(ctx)
-				}
-			}
+			})
 			if err != nil {
 				return err
 			}
@@ -300,19 +316,7 @@ func (c *cli) rotateKeyCommand() *cobra.Command {
 		Short: "Exchange the host key for a new one",
 		Args:  cobra.NoArgs,
 		RunE: do(func(ctx context.Context, _ []string) error {
-			cfg, err := c.config()
-			if err != nil {
-				return err
-			}
-			client := control.NewClient(cfg.StateDir, buildVersion().Version)
-			err = client.RotateKey(ctx)
-			if errors.Is(err, control.ErrNotRunning) {
-				var own *account.Account
-				if own, err = c.ownAccount(cfg); err == nil {
-					err = own.RotateKey(ctx)
-				}
-			}
-			if err != nil {
+			if err := c.atAccount(func(at keyHolder) error { return at.RotateKey(ctx) }); err != nil {
 				return err
 			}
 			c.println("the host has a new key; the old one is void as soon as the new one has been used")
