@@ -231,7 +231,7 @@ func agentOptions(cfg *config.Config, this protocol.Agent, log *slog.Logger) (ag
 			Pids:                  cfg.Limits.Pids,
 			Ports:                 cfg.Limits.MaxPorts,
 			ShmBytes:              cfg.Limits.MaxShmBytes,
-			AllowLoopbackRegistry: cfg.AllowLoopbackRegistry,
+			AllowLoopbackRegistry: cfg.Images.AllowLoopbackRegistry,
 		},
 		Relay:     terms,
 		StopGrace: cfg.Limits.StopGrace,

@@ -31,15 +31,20 @@ type Config struct {
 	Keyring    Keyring
 	StateDir   string // absolute
 	DockerHost string // "": the engine's usual socket on this system
-	Relay      Relay
-	Offer      Offer
-	Limits     Limits
-	// AllowLoopbackRegistry lets rentals use images of a registry on this very machine.
-	AllowLoopbackRegistry bool
-	SpeedTest             SpeedTest
-	Heartbeat             time.Duration // until the backend asks for another pace
-	Desktop               Desktop
-	Log                   Log
+	// AddressPool is the range that rentals' networks are taken from, "10.213.0.0/16"; "": chosen so that it meets
+	// no network of the host.
+	AddressPool string
+	// UnsafeAllowOldEngine lists the host though its versions have known escapes.
+	UnsafeAllowOldEngine bool
+	Relay                Relay
+	Offer                Offer
+	Limits               Limits
+	Isolation            Isolation
+	Images               Images
+	SpeedTest            SpeedTest
+	Heartbeat            time.Duration // until the backend asks for another pace
+	Desktop              Desktop
+	Log                  Log
 
 	// File is the agent.yaml that was read; "" where there was none.
 	File string
@@ -109,6 +114,29 @@ type Limits struct {
 	MaxPorts    int
 	MaxShmBytes int64         // 0: as much as the rental's memory
 	StopGrace   time.Duration // between asking a container to end and killing it
+	// DiskReserveBytes are never given away: rentals end before the host has less. 0: decided from the disk.
+	DiskReserveBytes int64
+}
+
+// Isolation says what rentals may reach, and how fast.
+type Isolation struct {
+	AllowUnshielded      bool     // take rentals where the host's LAN cannot be kept from them
+	Deny                 []string // addresses and ranges that rentals may not reach, beside those of every LAN
+	Program              string   // distributed-agent-shield; "": beside this program
+	MaxConnections       int      // of one rental at once
+	ConnectionsPerSecond int      // new ones of one rental
+	UploadMbps           int      // of one rental, 10^6 bit/s; 0: no limit
+	DownloadMbps         int      // of one rental, 10^6 bit/s; 0: no limit
+}
+
+// Images says where images may come from and how many are kept.
+type Images struct {
+	Mirror                string   // registry that has copies of Docker Hub's images; "": none
+	AllowRegistries       []string // none: all that are not denied
+	DenyRegistries        []string
+	CacheBytes            int64    // of images that no rental uses; 0: decided from the disk
+	Keep                  []string // images that are not removed for want of space
+	AllowLoopbackRegistry bool     // take images from a registry on this very machine
 }
 
 // SpeedTest says how the network may be measured.
@@ -135,6 +163,7 @@ func Default() *Config {
 			Currency:           "USD",
 		},
 		Limits:    Limits{Rentals: 24, Pids: 4096, MaxPorts: 32, StopGrace: 30 * time.Second},
+		Isolation: Isolation{MaxConnections: 2000, ConnectionsPerSecond: 200},
 		SpeedTest: SpeedTest{MaxBytes: 250 << 20, MaxTime: 15 * time.Second},
 		Heartbeat: 5 * time.Second,
 		Desktop:   Desktop{Notifications: true},

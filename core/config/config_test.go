@@ -119,7 +119,7 @@ func TestMistakesNamePlaceAndRemedy(t *testing.T) {
 		{"range", "offer:\n  cpu_cores: 2000\n", `agent.yaml:2: offer.cpu_cores: takes a number from 0 (automatic) to 1024, got "2000"`},
 		{"not a number", "offer: {cpu_cores: .nan}\n", `agent.yaml:1: offer.cpu_cores: takes a number from 0 (automatic) to 1024, got ".nan"`},
 		{"unknown key", "\noffer:\n  gpu: all\n", `agent.yaml:3: offer.gpu: no such key; offer takes gpus, cpu_cores, ram, disk, min_price_per_gpu_hour, currency`},
-		{"unknown section", "ofer:\n  gpus: all\n", `agent.yaml:1: ofer: no such key; the file takes backend, sign_in, dashboard, node_id, api_key_file, keyring, state_dir, docker, relay, offer, limits, images, speedtest, heartbeat, desktop, log`},
+		{"unknown section", "ofer:\n  gpus: all\n", `agent.yaml:1: ofer: no such key; the file takes backend, sign_in, dashboard, node_id, api_key_file, keyring, state_dir, docker, unsafe_allow_old_engine, relay, offer, limits, isolation, images, speedtest, heartbeat, desktop, log`},
 		{"key in the file", "api_key: s3cret\n", `agent.yaml:1: api_key: no such key; `},
 		{"nothing given", "offer:\n  gpus:\n", `agent.yaml:2: offer.gpus: takes all, none, or a list of GPU numbers such as [0, 1], got nothing`},
 		{"list where none fits", "node_id: [a]\n", `agent.yaml:1: node_id: takes up to 128 letters, digits, '-', '_', '.' or ':', got a list`},

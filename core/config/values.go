@@ -3,6 +3,7 @@ package config
 import (
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -39,8 +40,53 @@ var (
 	isCurrency   = matches(`^[A-Z]{3}$`)
 	isClientID   = matches(`^[!-~]{0,256}$`)
 	isScopes     = matches(`^[ -~]{1,512}$`)
+	isRegistry   = matches(`^[a-z0-9.-]{1,253}(:[0-9]{1,5})?(/[a-z0-9._/-]{1,200})?$`)
+	isImage      = matches(`^[a-z0-9][A-Za-z0-9.:_/@-]{0,254}$`)
 	isDockerHost = matches(`^$|^unix:///.+|^npipe:////.+`)
 )
+
+// words takes a list of words, "a,b"; "none" and "" are the empty one.
+func words(field *[]string, ok func(string) bool) binding {
+	return binding{
+		set: func(text string) bool {
+			if *field = nil; text == "" || text == "none" {
+				return true
+			}
+			for word := range strings.SplitSeq(text, ",") {
+				if word = strings.TrimSpace(word); word == "" || !ok(word) {
+					return false
+				}
+				*field = append(*field, word)
+			}
+			return true
+		},
+		show: func() string {
+			if len(*field) == 0 {
+				return "none"
+			}
+			return strings.Join(*field, ",")
+		},
+	}
+}
+
+func isPrefix(text string) bool {
+	if _, err := netip.ParseAddr(text); err == nil {
+		return true
+	}
+	_, err := netip.ParsePrefix(text)
+	return err == nil
+}
+
+// isAddressPool takes a range that the internet does not use and that has room for many small networks.
+func isAddressPool(text string) bool {
+	if text == "" {
+		return true
+	}
+	pool, err := netip.ParsePrefix(text)
+	return err == nil && pool.Addr().Is4() && pool.Addr().IsPrivate() && pool == pool.Masked() && pool.Bits() >= 8 && pool.Bits() <= 24
+}
+
+func isMirror(text string) bool { return isHost(text) || isHostPort(text) }
 
 func isHostPort(text string) bool {
 	if text == "" {

@@ -107,6 +107,8 @@ const expiryGrace = 10 * time.Second
 
 func (l *life) outcome(exit Exit) ending {
 	switch {
+	case exit.Failure != nil:
+		return ending{State: Failed, Failure: exit.Failure}
 	case exit.OOMKilled:
 		return ending{State: Failed, Failure: Failf(CodeContainerFailed, "The container ran out of its %s of memory and was killed.", sizeText(l.accepted.Spec.MemoryBytes))}
 	case l.unseen && exit.cutOff():

@@ -41,6 +41,9 @@ const (
 	CodeImageNotFound     Code = "image_not_found"
 	CodeImageUnauthorized Code = "image_unauthorized"
 	CodeImageTooLarge     Code = "image_too_large"
+	CodeImageForbidden    Code = "image_forbidden"     // by the host's policy or its owner's lists
+	CodeDiskLimit         Code = "disk_limit_exceeded" // the rental has written more than was rented
+	CodeIsolation         Code = "isolation_failed"    // the host's LAN could not be kept from the rental
 	CodePullFailed        Code = "image_pull_failed"
 	CodeContainerFailed   Code = "container_failed"
 	CodeDockerUnavailable Code = "docker_unavailable"

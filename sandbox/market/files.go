@@ -63,6 +63,7 @@ func (m *Market) agentYAML(o Options) string {
 		line("api_key_file: %s", keyFile)
 	}
 	line("state_dir: %s", stateDir)
+	line("unsafe_allow_old_engine: true # it is the distribution's Docker, whatever its age")
 	line("offer:")
 	line("  disk: 20g # as far as it is there: without a figure the agent keeps 20 GiB free, and a small machine would offer none")
 	line("images:")

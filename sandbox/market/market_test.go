@@ -49,7 +49,7 @@ func load(t *testing.T, m *market.Market) *config.Config {
 func TestAgentFiles(t *testing.T) {
 	m := open(t, market.Options{DockerHost: "unix:///run/else/docker.sock"})
 	c := load(t, m)
-	if c.Backend.URL != m.Backend.URL() || !c.AllowLoopbackRegistry || c.SpeedTest.Server != m.SpeedTest.URL() {
+	if c.Backend.URL != m.Backend.URL() || !c.Images.AllowLoopbackRegistry || c.SpeedTest.Server != m.SpeedTest.URL() {
 		t.Errorf("configuration = %+v", c)
 	}
 	if c.SignIn.Issuer != m.Identity.Issuer() || c.SignIn.ClientID != m.Identity.ClientID() || c.Dashboard != m.Backend.Dashboard() {
