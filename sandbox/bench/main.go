@@ -42,6 +42,7 @@ func main() {
 func run(ctx context.Context) error {
 	rounds := flag.Int("rounds", 15, "rentals and cold starts to take the median of")
 	windows := flag.Int("windows", 5, "windows of 30 s to watch the idle agent for")
+	only := flag.String("only", "", "part to measure, of start, rentals, many, idle, tray and heartbeat; \"\": all")
 	flag.Parse()
 	if *rounds < 1 || *windows < 1 {
 		return fmt.Errorf("-rounds %d -windows %d: both take at least 1", *rounds, *windows)
@@ -69,15 +70,25 @@ func run(ctx context.Context) error {
 	b := &bench{Market: place, program: program, docker: private.Host()}
 	defer b.stop()
 
+	if _, err := b.startUp(ctx, 1); err != nil { // makes the node known
+		return err
+	}
 	var figures []figure
-	for _, measure := range []func(context.Context) ([]figure, error){
-		func(ctx context.Context) ([]figure, error) { return b.startUp(ctx, *rounds) },
-		func(ctx context.Context) ([]figure, error) { return b.rentals(ctx, *rounds) },
-		func(ctx context.Context) ([]figure, error) { return b.idle(ctx, *windows) },
-		func(ctx context.Context) ([]figure, error) { return b.tray(ctx, *rounds, *windows) },
-		heartbeat,
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context) ([]figure, error)
+	}{
+		{"start", func(ctx context.Context) ([]figure, error) { return b.startUp(ctx, *rounds) }},
+		{"rentals", func(ctx context.Context) ([]figure, error) { return b.rentals(ctx, *rounds) }},
+		{"many", b.many},
+		{"idle", func(ctx context.Context) ([]figure, error) { return b.idle(ctx, *windows) }},
+		{"tray", func(ctx context.Context) ([]figure, error) { return b.tray(ctx, *rounds, *windows) }},
+		{"heartbeat", heartbeat},
 	} {
-		some, err := measure(ctx)
+		if *only != "" && *only != part.name {
+			continue
+		}
+		some, err := part.measure(ctx)
 		if err != nil {
 			return err
 		}

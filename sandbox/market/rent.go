@@ -1,6 +1,7 @@
 package market
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -12,17 +13,18 @@ import (
 
 // Rent is what a renter asks for. The zero value of a field has a usable meaning.
 type Rent struct {
-	ID       string            `json:"id,omitempty"`    // "": a fresh one
-	Node     string            `json:"node,omitempty"`  // "": the first that is there
-	Image    string            `json:"image,omitempty"` // "": the workload image
-	Command  []string          `json:"command,omitempty"`
-	Env      map[string]string `json:"env,omitempty"`
-	GPUs     []int             `json:"gpus,omitempty"`
-	CPUs     float64           `json:"cpus,omitempty"`      // 0: 0.5
-	RAMBytes int64             `json:"ram_bytes,omitempty"` // 0: 256 MiB
-	ShmBytes int64             `json:"shm_bytes,omitempty"`
-	Ports    []string          `json:"ports,omitempty"` // "8080", "53/udp"
-	For      time.Duration     `json:"for,omitempty"`   // 0: until it is stopped
+	ID        string            `json:"id,omitempty"`    // "": a fresh one
+	Node      string            `json:"node,omitempty"`  // "": the first that is there
+	Image     string            `json:"image,omitempty"` // "": the workload image
+	Command   []string          `json:"command,omitempty"`
+	Env       map[string]string `json:"env,omitempty"`
+	GPUs      []int             `json:"gpus,omitempty"`
+	CPUs      float64           `json:"cpus,omitempty"`      // 0: 0.5
+	RAMBytes  int64             `json:"ram_bytes,omitempty"` // 0: 256 MiB
+	ShmBytes  int64             `json:"shm_bytes,omitempty"`
+	DiskBytes int64             `json:"disk_bytes,omitempty"` // 0: 256 MiB
+	Ports     []string          `json:"ports,omitempty"`      // "8080", "53/udp"
+	For       time.Duration     `json:"for,omitempty"`        // 0: until it is stopped
 }
 
 // Defaults of a rental: little enough for any machine.
@@ -67,7 +69,7 @@ func (m *Market) order(r Rent) (protocol.StartInstance, error) {
 		GPUIndices: r.GPUs,
 		RAMLimit:   protocol.Size(r.RAMBytes),
 		CPUCores:   r.CPUs,
-		DiskLimit:  diskBytes,
+		DiskLimit:  protocol.Size(cmp.Or(r.DiskBytes, diskBytes)),
 		ShmSize:    protocol.Size(r.ShmBytes),
 	}
 	if order.RentalID == "" {
