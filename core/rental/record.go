@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strings"
 	"time"
 
@@ -145,8 +146,13 @@ func (r record) plausible() bool {
 	return false
 }
 
-// specSum tells orders apart. The registry's password is no part of it: it may be renewed.
+// specSum tells orders apart. The registry's password is no part of it: it may be renewed. Nor is the name that
+// the system has given a GPU's device: it may change with a restart.
 func specSum(s Spec) (string, error) {
+	s.GPUs = slices.Clone(s.GPUs)
+	for i := range s.GPUs {
+		s.GPUs[i].Render = ""
+	}
 	body, err := json.Marshal(s)
 	if err != nil {
 		return "", fmt.Errorf("encoding the spec: %w", err)

@@ -42,12 +42,6 @@ type Port struct {
 // String gives the form "22/tcp".
 func (p Port) String() string { return strconv.Itoa(int(p.Container)) + "/" + string(p.Protocol) }
 
-// GPU is one whole GPU that a rental gets. Engines are asked by UUID; the index is what people say.
-type GPU struct {
-	Index int    `json:"index"`
-	UUID  string `json:"uuid"`
-}
-
 // RegistryAuth signs on to the registry of a private image. It lives in memory only: it is never
 // written to the ledger, so a pull interrupted by an agent restart needs a new order.
 type RegistryAuth struct {
