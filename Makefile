@@ -12,7 +12,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 INSTALL = $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends
 PROGRAMS := build/distributed-agent build/sandbox build/frps
 # What tests need beside the programs of setup, as program:package.
-TEST_TOOLS := dbus-daemon:dbus dbus-launch:dbus-x11 gnome-keyring-daemon:gnome-keyring secret-tool:libsecret-tools \
+TEST_TOOLS := mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs dbus-daemon:dbus dbus-launch:dbus-x11 gnome-keyring-daemon:gnome-keyring secret-tool:libsecret-tools \
 	desktop-file-validate:desktop-file-utils gio:libglib2.0-bin systemd-analyze:systemd Xvfb:xvfb xclip:xclip node:nodejs npm:npm
 SCREENSHOT_TOOLS := Xvfb:xvfb dbus-daemon:dbus xfwm4:xfwm4 xfce4-panel:xfce4-panel xdotool:xdotool import:imagemagick xsetroot:x11-xserver-utils
 WINE_TOOLS := Xvfb:xvfb xdotool:xdotool import:imagemagick wine:wine
@@ -20,7 +20,7 @@ export OIDC_PROVIDER_DIR ?= $(CURDIR)/build/npm/oidc-provider
 
 # install is $(call install,target,program:package…): it installs the packages whose programs are missing.
 define install
-@missing=""; for tool in $(2); do command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; done; \
+@PATH="$$PATH:/usr/sbin:/sbin"; missing=""; for tool in $(2); do command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; done; \
 if [ -n "$$missing" ]; then \
 	echo "$(1): installing$$missing"; \
 	$(SUDO) apt-get -qq -o DPkg::Lock::Timeout=300 update && $(INSTALL) $$missing >/dev/null; \

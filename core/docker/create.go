@@ -26,6 +26,7 @@ func (e *Engine) Create(ctx context.Context, spec rental.Spec, image rental.Imag
 	if err != nil {
 		return "", err
 	}
+	known.Quota = e.quota.holds(ctx)
 	brought, err := e.variablesOf(ctx, image)
 	if err != nil {
 		return "", err

@@ -41,6 +41,7 @@ type Engine struct {
 	seal      seal
 	networks  networks
 	downloads downloads
+	quota     quota
 	stopping  idSet // containers that were asked to end by Stop
 	approved  approvals
 	stall     time.Duration // stalledAfter

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"context"
 	"time"
 )
 
@@ -9,3 +10,6 @@ func (e *Engine) SetStall(d time.Duration) { e.stall = d }
 
 // KeepsContainers tells what the engine is known to do when it goes away.
 func (e *Engine) KeepsContainers() bool { return e.keepsContainers() }
+
+// HoldsToSize tells whether the engine's storage has been seen to hold containers to a size.
+func (e *Engine) HoldsToSize(ctx context.Context) bool { return e.quota.holds(ctx) }

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -96,6 +97,7 @@ func (e *Engine) look(ctx context.Context, changed func()) error {
 	}
 	known := factsOf(said)
 	e.facts.Store(&known)
+	e.expectQuota(said)
 	e.tell(infoOf(said, ping.APIVersion), changed)
 	return nil
 }
@@ -121,8 +123,11 @@ func (e *Engine) knownFacts(ctx context.Context) (facts, error) {
 
 // watch keeps the stream of events open, and a network in stock. It returns when the engine goes away.
 func (e *Engine) watch(ctx context.Context, changed func()) error {
+	var trial sync.WaitGroup
+	defer trial.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	trial.Go(func() { e.tryQuota(ctx) })
 	// Of the daemon alone: what containers do is waited for, and must not wake this loop.
 	said, gone := e.api().Events(ctx, events.ListOptions{
 		Filters: filters.NewArgs(filters.Arg("type", string(events.DaemonEventType))),
@@ -279,7 +284,6 @@ func factsOf(said system.Info) facts {
 	return facts{
 		AppArmor:    slices.ContainsFunc(said.SecurityOptions, func(o string) bool { return strings.HasPrefix(o, "name=apparmor") }),
 		Unconfined:  seccompProfile(said) == "unconfined",
-		Quota:       said.Driver == "btrfs" || said.Driver == "zfs",
 		LiveRestore: said.LiveRestoreEnabled,
 	}
 }

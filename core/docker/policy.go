@@ -63,7 +63,7 @@ var (
 type facts struct {
 	AppArmor    bool // its default profile can be named
 	Unconfined  bool // it filters no system calls unless asked, as Docker Desktop
-	Quota       bool // its storage is known to hold containers to a size
+	Quota       bool // its storage has been seen to hold a container to its size
 	LiveRestore bool // containers outlive its restarts
 }
 

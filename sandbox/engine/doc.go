@@ -19,6 +19,12 @@ type Options struct {
 	LiveRestore bool
 	// FakeNVIDIA installs the stand-in for the NVIDIA container toolkit.
 	FakeNVIDIA bool
+	// Storage gives the engine's data a file system of its own, "ext4" or "btrfs", in a file in Dir.
+	// "" leaves it on Dir's.
+	Storage string
+	// Beside is set where another private engine runs already: this one gets a network namespace of its own
+	// then, since it would flush the other's firewall, and nothing but its API is reached from outside.
+	Beside bool
 	// Log takes the engine's log; nil is a file in Dir.
 	Log *os.File
 }

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -45,6 +47,9 @@ func Start(ctx context.Context, options Options) (*Engine, error) {
 	if e.cgroup == "" {
 		e.cgroup = cgroupParent(os.Getpid())
 	}
+	if options.Beside {
+		e.cgroup += "/beside"
+	}
 	if _, err := os.Stat(systemContainerd); err == nil {
 		return nil, errors.New("this machine's own containerd is in the way of a private Docker Engine: start it inside engine.Isolated")
 	}
@@ -64,8 +69,8 @@ func Start(ctx context.Context, options Options) (*Engine, error) {
 		},
 		DisableKeepAlives: true,
 	}}
-	if err := e.prepare(); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(e.dir))
+	if err := e.prepare(ctx); err != nil {
+		return nil, errors.Join(err, unmountBelow(e.dir), os.RemoveAll(e.dir))
 	}
 	if err := e.launch(ctx); err != nil {
 		return nil, errors.Join(err, e.Stop())
@@ -126,7 +131,12 @@ func (e *Engine) Pid() int {
 }
 
 // prepare writes what dockerd reads when it starts.
-func (e *Engine) prepare() error {
+func (e *Engine) prepare(ctx context.Context) error {
+	if e.options.Storage != "" {
+		if err := mountStorage(ctx, e.options.Storage, e.path("storage"), e.path("data")); err != nil {
+			return err
+		}
+	}
 	if err := e.configure(e.options.LiveRestore); err != nil {
 		return err
 	}
@@ -190,7 +200,13 @@ func (e *Engine) launch(ctx context.Context) error {
 		noRaceSleep, // for the hook
 	)
 	cmd.Stdout, cmd.Stderr = log, log
+	if driver := storageDrivers[e.options.Storage]; driver != "" {
+		cmd.Args = append(cmd.Args, "--storage-driver", driver)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // an interrupt from the terminal is not for dockerd
+	if e.options.Beside {
+		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNET
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting dockerd: %w", err)
 	}

@@ -1,6 +1,6 @@
 // Command guest is the program inside the sandbox's workload image. It serves a page that says what
 // the renter got, echoes over HTTP and UDP, offers a small SSH session, and fails in the ways
-// renters' programs fail: on request it exits, ignores SIGTERM, or asks for too much memory.
+// renters' programs fail: on request it exits, ignores SIGTERM, fills the disk, or asks for too much memory.
 package main
 
 import (
@@ -23,7 +23,14 @@ func main() {
 		shell    = flag.String("ssh", ":22", "serve SSH on this address, with the password of SSH_PASSWORD; off where that is not set")
 		stubborn = flag.Bool("ignore-sigterm", false, "go on when asked to end")
 		exit     = flag.Int("exit", -1, "exit at once with this code")
+		fill     filling
 	)
+	flag.StringVar(&fill.paths, "write", "", "write these files first, separated by commas")
+	flag.StringVar(&fill.text, "text", "", "begin what is written with this")
+	flag.IntVar(&fill.mb, "mb", 0, "write so many MiB")
+	flag.IntVar(&fill.rate, "rate", 0, "write so many MiB a second; 0: as fast as it goes")
+	flag.IntVar(&fill.files, "files", 0, "make so many empty files, too")
+	flag.BoolVar(&fill.unlink, "unlink", false, "remove what is written, and keep it open")
 	flag.Parse()
 	if *exit >= 0 {
 		fmt.Printf("exiting with code %d as told\n", *exit)
@@ -31,6 +38,15 @@ func main() {
 	}
 	ctx, stop := untilTold(*stubborn)
 	defer stop()
+	written, err := fill.write()
+	for _, file := range written {
+		defer file.Close()
+	}
+	if err != nil {
+		exitWhenFull(err)
+		fmt.Fprintln(os.Stderr, "writing what was asked for:", err)
+		os.Exit(1)
+	}
 	password := os.Getenv("SSH_PASSWORD")
 	if password == "" {
 		*shell = ""
