@@ -17,10 +17,6 @@ const (
 	maxAuthChars = 8 << 10 // some registries hand out tokens of several KiB as passwords
 )
 
-// reservedVariables steer the NVIDIA runtime or the loader inside its hooks, on the host's side of the
-// fence; GPUs are handed out by the agent alone.
-var reservedVariables = []string{"NVIDIA_", "LD_", "CUDA_COMPAT", "DOCKER_RESOURCE_"}
-
 // readOrder is the trust boundary's inner half: it makes a checked spec of what the backend ordered,
 // or says which field is wrong and what it takes. [protocol.Decode] has held the order to the
 // contract; here is what it takes this host to know. gpus are those of this machine. No message
@@ -70,7 +66,7 @@ func readVariables(spec *rental.Spec, variables map[string]string) *protocol.Err
 		if len(name) > maxNameChars {
 			return invalid("env_vars: name %.40q takes at most %d characters", name, maxNameChars)
 		}
-		if slices.ContainsFunc(reservedVariables, func(prefix string) bool { return strings.HasPrefix(strings.ToUpper(name), prefix) }) {
+		if rental.ReservedVariable(name) {
 			return refuse(protocol.ForbiddenOption, "env_vars: %s may not be set; GPUs are chosen with gpu_indices", name)
 		}
 	}

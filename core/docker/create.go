@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
-	"strings"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -27,7 +26,7 @@ func (e *Engine) Create(ctx context.Context, spec rental.Spec, image rental.Imag
 		return "", err
 	}
 	known.Quota = e.quota.holds(ctx)
-	brought, err := e.variablesOf(ctx, image)
+	brought, err := e.broughtBy(ctx, image)
 	if err != nil {
 		return "", err
 	}
@@ -58,24 +57,18 @@ func (e *Engine) Create(ctx context.Context, spec rental.Spec, image rental.Imag
 	return "", e.withoutNetwork(ctx, net, err)
 }
 
-// variablesOf names what an image puts into the environment.
-func (e *Engine) variablesOf(ctx context.Context, image rental.Image) ([]string, error) {
+// broughtBy is what the pulled image brings along.
+func (e *Engine) broughtBy(ctx context.Context, image rental.Image) (luggage, error) {
 	call, cancel := bounded(ctx)
 	defer cancel()
 	found, err := e.api().ImageInspect(call, image.ID)
 	switch {
 	case cerrdefs.IsNotFound(err):
-		return nil, imageGoneFailure()
+		return luggage{}, imageGoneFailure()
 	case err != nil:
-		return nil, failed(ctx, "looking at the image", err)
-	case found.Config == nil:
-		return nil, nil
+		return luggage{}, failed(ctx, "looking at the image", err)
 	}
-	names := make([]string, len(found.Config.Env))
-	for i, entry := range found.Config.Env {
-		names[i], _, _ = strings.Cut(entry, "=")
-	}
-	return names, nil
+	return luggageOf(found), nil
 }
 
 func imageGoneFailure() *rental.Failure {

@@ -282,9 +282,9 @@ func missingLimits(said system.Info) string {
 
 func factsOf(said system.Info) facts {
 	return facts{
-		AppArmor:    slices.ContainsFunc(said.SecurityOptions, func(o string) bool { return strings.HasPrefix(o, "name=apparmor") }),
-		Unconfined:  seccompProfile(said) == "unconfined",
-		LiveRestore: said.LiveRestoreEnabled,
+		AppArmor:     slices.ContainsFunc(said.SecurityOptions, func(o string) bool { return strings.HasPrefix(o, "name=apparmor") }),
+		LiveRestore:  said.LiveRestoreEnabled,
+		Architecture: architectureOf(said.Architecture),
 	}
 }
 

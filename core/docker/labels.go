@@ -14,6 +14,7 @@ import (
 // Labels of what the agent makes. An image can carry labels of these names, too; those that the agent
 // sets win, and the owner's cannot be forged.
 const (
+	labelPrefix  = "distributedcompute."
 	labelManaged = "distributedcompute.managed" // "1"
 	labelRental  = "distributedcompute.rental"  // the rental's id
 	labelOwner   = "distributedcompute.owner"   // keyed hash of the rental's id or the network's name

@@ -30,12 +30,8 @@ var resolvers = []string{"1.1.1.1", "8.8.8.8"}
 // noSearch keeps the host's search domains from rentals; it is the engine's way to say none.
 var noSearch = []string{"."}
 
-// ours are the beginnings of environment names that steer programs which run on the host, outside of the
-// container, while it starts. A renter may not set them, and what an image has of them is taken away.
-var ours = []string{"NVIDIA_", "LD_", "DOCKER_RESOURCE_", "CUDA_COMPAT"}
-
-// needed are those that an image keeps, as many would not run without: where it has its libraries, and
-// which driver it requires of the host. Neither hands out anything.
+// needed are those of the reserved variables that an image keeps, as many would not run without: where it has its
+// libraries, and which driver it requires of the host. Neither hands out anything.
 var needed = []string{"LD_LIBRARY_PATH", "NVIDIA_REQUIRE_CUDA"}
 
 const (
@@ -61,10 +57,10 @@ var (
 
 // facts are what the policy needs to know of the engine.
 type facts struct {
-	AppArmor    bool // its default profile can be named
-	Unconfined  bool // it filters no system calls unless asked, as Docker Desktop
-	Quota       bool // its storage has been seen to hold a container to its size
-	LiveRestore bool // containers outlive its restarts
+	AppArmor     bool   // its default profile can be named
+	Quota        bool   // its storage has been seen to hold a container to its size
+	LiveRestore  bool   // containers outlive its restarts
+	Architecture string // its processor, as images name it
 }
 
 // plan is everything that is asked of the engine for one rental.
@@ -77,16 +73,19 @@ type plan struct {
 
 // newPlan turns a rental into the container that it may have, on a network of its own. It is pure and the
 // only place where containers are shaped: what is not written here, a renter cannot get. A spec that asks
-// for more is a *rental.Failure. brought are the names of the variables in the image's environment.
-func newPlan(spec rental.Spec, image rental.Image, brought []string, net string, facts facts, seal seal) (plan, error) {
+// for more, or an image that does, is a *rental.Failure.
+func newPlan(spec rental.Spec, image rental.Image, brought luggage, net string, facts facts, seal seal) (plan, error) {
 	if err := checkSpec(spec, image); err != nil {
 		return plan{}, err
 	}
-	env, err := environment(spec, brought)
+	if failure := checkImage(brought, facts.Architecture); failure != nil {
+		return plan{}, failure
+	}
+	env, err := environment(spec, brought.Variables)
 	if err != nil {
 		return plan{}, err
 	}
-	labels, err := labels(spec, image, seal)
+	labels, err := labels(spec, image, brought.Labels, seal)
 	if err != nil {
 		return plan{}, err
 	}
@@ -235,7 +234,7 @@ func environment(spec rental.Spec, brought []string) ([]string, error) {
 		if !envPattern.MatchString(name) || strings.ContainsRune(value, 0) {
 			return nil, rental.Failf(rental.CodeInvalid, "Environment variable %.80q cannot be set.", name)
 		}
-		if isOurs(name) {
+		if rental.ReservedVariable(name) {
 			return nil, rental.Failf(rental.CodeInvalid, "Environment variable %s is set by the host, not by the renter.", name)
 		}
 		if size += len(name) + len(value); size > maxEnvBytes {
@@ -244,7 +243,7 @@ func environment(spec rental.Spec, brought []string) ([]string, error) {
 		env = append(env, name+"="+value)
 	}
 	for _, name := range brought {
-		if isOurs(name) && !slices.Contains(needed, name) {
+		if rental.ReservedVariable(name) && !slices.Contains(needed, name) {
 			env = append(env, name)
 		}
 	}
@@ -253,11 +252,6 @@ func environment(spec rental.Spec, brought []string) ([]string, error) {
 		visible = strings.Join(uuids(spec.GPUs), ",")
 	}
 	return append(env, "NVIDIA_VISIBLE_DEVICES="+visible, "NVIDIA_DRIVER_CAPABILITIES="+gpuAbilities), nil
-}
-
-func isOurs(name string) bool {
-	upper := strings.ToUpper(name)
-	return slices.ContainsFunc(ours, func(prefix string) bool { return strings.HasPrefix(upper, prefix) })
 }
 
 // deviceRequests ask for exactly these GPUs.
@@ -294,7 +288,8 @@ func natPort(port rental.Port) nat.Port {
 	return nat.Port(strconv.Itoa(int(port.Container)) + "/" + string(port.Protocol))
 }
 
-func labels(spec rental.Spec, image rental.Image, seal seal) (map[string]string, error) {
+// labels are what the container is known by. What an image has of ours is overridden, and emptied where we set none.
+func labels(spec rental.Spec, image rental.Image, brought []string, seal seal) (map[string]string, error) {
 	shape, err := fingerprint(spec, image)
 	if err != nil {
 		return nil, err
@@ -303,22 +298,28 @@ func labels(spec rental.Spec, image rental.Image, seal seal) (map[string]string,
 	if err != nil {
 		return nil, fmt.Errorf("encoding ports: %w", err)
 	}
-	return map[string]string{
+	set := make(map[string]string)
+	for _, name := range brought {
+		if strings.HasPrefix(strings.ToLower(name), labelPrefix) {
+			set[name] = ""
+		}
+	}
+	maps.Copy(set, map[string]string{
 		labelManaged: "1",
 		labelRental:  string(spec.ID),
 		labelOwner:   seal.of(kindContainer, string(spec.ID)),
 		labelSpec:    shape,
 		labelPorts:   string(rented),
-	}, nil
+	})
+	return set, nil
 }
 
+// securityOptions name our own filter of system calls, whatever the engine's is: old engines let through what new
+// ones have learned to refuse, some filter nothing, and a host may have loosened its own.
 func securityOptions(facts facts) []string {
-	options := []string{"no-new-privileges:true"}
+	options := []string{"no-new-privileges:true", seccompOption + systemCallFilter()}
 	if facts.AppArmor {
 		options = append(options, "apparmor=docker-default")
-	}
-	if facts.Unconfined {
-		options = append(options, "seccomp=builtin") // engines that can be unconfined know this name
 	}
 	return options
 }

@@ -30,11 +30,13 @@ var (
 	testImage = rental.Image{ID: "sha256:" + strings.Repeat("ab", 32), Digest: "sha256:" + strings.Repeat("cd", 32)}
 
 	// testBrought is what an image may bring along, harmless and not.
-	testBrought = []string{
+	testBrought = luggage{OS: "linux", Architecture: "amd64", WorkingDir: "/srv", Volumes: []string{"/data"}, Labels: []string{
+		"maintainer", labelRental, labelOwner, "distributedcompute.spare", "DistributedCompute.Odd",
+	}, Variables: []string{
 		"PATH", "LD_LIBRARY_PATH", "NVIDIA_REQUIRE_CUDA",
 		"DOCKER_RESOURCE_GPU", "LD_AUDIT", "LD_PRELOAD", "NVIDIA_IMEX_CHANNELS", "NVIDIA_MIG_CONFIG_DEVICES",
 		"NVIDIA_MIG_MONITOR_DEVICES", "NVIDIA_VISIBLE_DEVICES",
-	}
+	}}
 )
 
 // greatest asks for everything that a renter can ask for.
@@ -64,13 +66,18 @@ func TestPlanGolden(t *testing.T) {
 		spec  rental.Spec
 		facts facts
 	}{
-		"greatest": {greatest(), facts{AppArmor: true, Unconfined: true, Quota: true}},
+		"greatest": {greatest(), facts{AppArmor: true, Quota: true}},
 		"least":    {least(), facts{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			plan, err := newPlan(test.spec, testImage, testBrought, "dc-net-test", test.facts, testSeal)
 			if err != nil {
 				t.Fatal(err)
+			}
+			for i, option := range plan.HostConfig.SecurityOpt {
+				if option == seccompOption+systemCallFilter() {
+					plan.HostConfig.SecurityOpt[i] = seccompOption + "(testdata/seccomp.json)"
+				}
 			}
 			got, err := json.MarshalIndent(struct {
 				Plan    any
@@ -143,7 +150,7 @@ var reviewed = map[reflect.Type]map[string]string{
 }
 
 func TestEveryFieldIsReviewed(t *testing.T) {
-	plan, err := newPlan(greatest(), testImage, testBrought, "dc-net-test", facts{AppArmor: true, Unconfined: true, Quota: true}, testSeal)
+	plan, err := newPlan(greatest(), testImage, testBrought, "dc-net-test", facts{AppArmor: true, Quota: true}, testSeal)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +225,7 @@ func TestPlanRefuses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := newPlan(least(), rental.Image{ID: "busybox:latest"}, nil, "dc-net-test", facts{}, testSeal); err == nil {
+	if _, err := newPlan(least(), rental.Image{ID: "busybox:latest"}, luggage{}, "dc-net-test", facts{}, testSeal); err == nil {
 		t.Error("an image by name was accepted, though what it names may change")
 	}
 }
@@ -261,7 +268,7 @@ func brokenPromises(s rental.Spec, p plan) (broken []string) {
 	promise(h.PidMode == "" && h.UTSMode == "" && h.UsernsMode == "" && h.IpcMode == "private" && h.CgroupnsMode == "private", "a namespace is shared")
 	promise(h.NetworkMode == "dc-net-fuzz" && len(p.Networking.EndpointsConfig) == 1, "network %s", h.NetworkMode)
 	promise(slices.Equal(h.CapDrop, []string{"ALL"}) && slices.Equal(h.CapAdd, capabilities), "capabilities %v", h.CapAdd)
-	promise(slices.Equal(h.SecurityOpt, []string{"no-new-privileges:true"}), "security options %v", h.SecurityOpt)
+	promise(slices.Equal(h.SecurityOpt, []string{"no-new-privileges:true", seccompOption + systemCallFilter()}), "security options %v", h.SecurityOpt)
 	promise(h.MaskedPaths == nil && h.ReadonlyPaths == nil, "paths of the kernel are unmasked")
 	promise(h.Runtime == "runc", "runtime %s", h.Runtime)
 	promise(h.RestartPolicy.Name == "no" && !h.AutoRemove, "restart policy %v", h.RestartPolicy)
@@ -283,7 +290,7 @@ func brokenPromises(s rental.Spec, p plan) (broken []string) {
 	promise(slices.Equal(last, []string{"NVIDIA_VISIBLE_DEVICES=" + visible, "NVIDIA_DRIVER_CAPABILITIES=" + gpuAbilities}), "environment ends with %q", last)
 	for _, entry := range p.Config.Env[:len(p.Config.Env)-2] {
 		name, _, set := strings.Cut(entry, "=")
-		promise(!set || !isOurs(name), "environment has %s", entry)
+		promise(!set || !rental.ReservedVariable(name), "environment has %s", entry)
 		promise(!strings.ContainsRune(entry, 0), "environment has a NUL")
 	}
 	promise(p.Config.Image == testImage.ID && p.Config.Entrypoint == nil && !p.Config.Tty, "image %s", p.Config.Image)

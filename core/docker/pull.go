@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -101,9 +100,8 @@ func (e *Engine) cached(ctx context.Context, named reference.Named) (rental.Imag
 	if digest == "" {
 		return rental.Image{}, false, nil
 	}
-	if found.Config != nil && !safeWorkingDir(found.Config.WorkingDir) {
-		return rental.Image{}, false, rental.Failf(rental.CodeInvalid,
-			"Image %s starts its command in %.80q, where no image may.", named, found.Config.WorkingDir)
+	if failure := checkImage(luggageOf(found), ""); failure != nil { // also before there is a container to be
+		return rental.Image{}, false, failure
 	}
 	return rental.Image{ID: found.ID, Digest: digest}, true, nil
 }
@@ -128,16 +126,6 @@ func digestIn(digests []string, named reference.Named) string {
 		}
 	}
 	return ""
-}
-
-// safeWorkingDir refuses directories through which runtimes have been led out of the container.
-func safeWorkingDir(dir string) bool {
-	for _, kernel := range []string{"/proc", "/sys", "/dev"} {
-		if clean := path.Clean("/" + dir); clean == kernel || strings.HasPrefix(clean, kernel+"/") {
-			return false
-		}
-	}
-	return true
 }
 
 // current asks the registry which image it would hand out, and looks for that among those on this host.

@@ -122,7 +122,7 @@ func TestPullFailures(t *testing.T) {
 		"not a reference":         {"NOT a reference", rental.CodeInvalid},
 		"no registry there":       {closed.Addr().String() + "/workload:1", rental.CodePullFailed},
 		"not from the registry":   {store.Addr() + "/hosts-own:1", rental.CodeImageNotFound},
-		"works in a kernel's dir": {proc, rental.CodeInvalid},
+		"works in a kernel's dir": {proc, rental.CodeImageForbidden},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := e.Pull(t.Context(), test.ref, nil, ignore)

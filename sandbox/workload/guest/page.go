@@ -15,7 +15,7 @@ import (
 var pageHTML string
 
 // pages are the program's HTTP paths: / and /json tell the report, /echo sends back what it was
-// sent, /exit ends the program with a code, /allocate takes so many MiB of memory.
+// sent, /calls tells which system calls get through, /exit ends the program with a code, /allocate takes so many MiB of memory.
 func pages() http.Handler {
 	page := template.Must(template.New("page").Parse(pageHTML))
 	mux := http.NewServeMux()
@@ -26,6 +26,10 @@ func pages() http.Handler {
 	mux.HandleFunc("GET /json", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(look(r.Context()))
+	})
+	mux.HandleFunc("GET /calls", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(tryCalls())
 	})
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(w, r.Body)
