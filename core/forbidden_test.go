@@ -22,8 +22,13 @@ var neverCalled = []string{
 	"PluginInstall", "PluginEnable", "SwarmInit", "ServiceCreate",
 }
 
+// exceptions are calls that concern a container of the agent's own, with nothing of a renter's in it: file, method, reason.
+var exceptions = map[[2]string]string{
+	{"../core/docker/quota.go", "CopyToContainer"}: "the storage is tried with a container that is never started, of an image made on the spot",
+}
+
 func TestNobodyEntersARental(t *testing.T) {
-	looked := 0
+	looked, met := 0, make(map[[2]string]bool)
 	for _, top := range []string{"../core", "../app", "../tray", "../assets"} {
 		err := filepath.WalkDir(top, func(file string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
@@ -35,8 +40,12 @@ func TestNobodyEntersARental(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			for _, place := range entries(parsed) {
-				t.Errorf("%s: a rental is entered, built or copied", files.Position(place))
+			for _, entry := range entries(parsed) {
+				exception := [2]string{filepath.ToSlash(file), entry.Name}
+				if exceptions[exception] == "" {
+					t.Errorf("%s: %s enters a rental, copies or builds one", files.Position(entry.Pos()), entry.Name)
+				}
+				met[exception] = true
 			}
 			return nil
 		})
@@ -47,17 +56,22 @@ func TestNobodyEntersARental(t *testing.T) {
 	if looked < 100 {
 		t.Errorf("only %d files were looked at", looked)
 	}
+	for exception := range exceptions {
+		if !met[exception] {
+			t.Errorf("%v is an exception that nobody needs any more", exception)
+		}
+	}
 }
 
-// entries are the places where a forbidden method is named: called, kept for later, or asked for in an interface.
-func entries(parsed *ast.File) (places []token.Pos) {
+// entries are the names of forbidden methods: called, kept for later, or asked for in an interface.
+func entries(parsed *ast.File) (found []*ast.Ident) {
 	ast.Inspect(parsed, func(node ast.Node) bool {
 		if name, ok := node.(*ast.Ident); ok && forbiddenCall(name.Name) {
-			places = append(places, name.Pos())
+			found = append(found, name)
 		}
 		return true
 	})
-	return places
+	return found
 }
 
 func forbiddenCall(name string) bool {
@@ -79,7 +93,7 @@ func f(c client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if places := entries(parsed); len(places) != 3 {
-		t.Errorf("%d places seen of 3", len(places))
+	if found := entries(parsed); len(found) != 3 {
+		t.Errorf("%d entries seen of 3", len(found))
 	}
 }
