@@ -35,6 +35,7 @@ Where there is a desktop its icon appears in the tray; --headless keeps it away.
 	}
 	cmd.Flags().BoolVar(&headless, "headless", false, "without an icon in the tray")
 	c.addSettingFlags(cmd)
+	c.allowOldFlag(cmd.Flags())
 	return cmd
 }
 

@@ -76,6 +76,9 @@ func join(ctx context.Context, cfg *config.Config, this protocol.Agent, keyless 
 	j.Survey = func(ctx context.Context, diskPath string) hardware.Survey {
 		return hardware.Take(ctx, hardware.Options{DiskPath: diskPath, Log: log})
 	}
+	if j.Preflight, err = judgeVersions(engine); err != nil {
+		return nil, err
+	}
 	if j.SpeedTest, err = speedTest(cfg.SpeedTest); err != nil {
 		return nil, err
 	}
@@ -236,6 +239,8 @@ func agentOptions(cfg *config.Config, this protocol.Agent, log *slog.Logger) (ag
 		Relay:     terms,
 		StopGrace: cfg.Limits.StopGrace,
 		Log:       log,
+
+		AllowOldEngine: cfg.UnsafeAllowOldEngine,
 	}, nil
 }
 

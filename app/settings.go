@@ -28,6 +28,15 @@ func (c *cli) addSettingFlags(cmd *cobra.Command) {
 	}
 }
 
+// allowOldFlag adds the switch for who knows what his engine has; there is none that turns it off.
+func (c *cli) allowOldFlag(flags *pflag.FlagSet) {
+	const name = "unsafe-allow-old-engine"
+	flags.BoolFunc(name, "take rentals though this host's versions have known escapes; the marketplace is told", func(value string) error {
+		c.flags = append(c.flags, config.Flag{Key: "unsafe_allow_old_engine", Name: "--" + name, Value: value})
+		return nil
+	})
+}
+
 // settingFlag adds a flag that gives a setting its value; the value is checked with all others.
 func (c *cli) settingFlag(flags *pflag.FlagSet, name, key, usage string) {
 	flags.Func(name, usage, func(value string) error {

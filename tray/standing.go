@@ -112,6 +112,7 @@ func gravest(problems []agent.Problem) (agent.Problem, bool) {
 	for _, p := range problems {
 		switch p.Code {
 		case "sign_in_needed", "backend_unreachable", "rental_trouble":
+		case "old_engine_allowed", "version_table_old", "toolkit_no_cgroups", "toolkit_takes_variables": // warnings: rentals come
 		default:
 			return p, true
 		}

@@ -64,6 +64,10 @@ func closed(host *Status) *protocol.Error {
 		return refuse(protocol.DockerUnavailable, "this host is still looking for Docker; try again in a second")
 	case !host.Engine.Available:
 		return refuse(protocol.DockerUnavailable, "Docker is not available on this host")
+	case host.VersionsAwaited:
+		return refuse(protocol.NotAccepting, "this host is still looking at its versions; try again in a second")
+	case host.Versions != nil && !host.VersionsWaived && !host.Versions.Fit():
+		return refuse(protocol.NotAccepting, "this host's versions have known escapes: %s", host.Versions)
 	}
 	return nil
 }

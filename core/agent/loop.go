@@ -9,6 +9,7 @@ import (
 	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
 	"github.com/distributedcompute/host-agent/core/hardware"
+	"github.com/distributedcompute/host-agent/core/preflight"
 	"github.com/distributedcompute/host-agent/core/rental"
 )
 
@@ -35,6 +36,10 @@ type loop struct {
 	resurveyAt time.Time     // when GPUs that did not answer are looked for again
 	resurveyIn time.Duration // the pause before that
 	resurvey   bool          // it is time, though the engine is the same
+
+	versions   *preflight.Report // nil until the first judgement
+	judged     versioned         // what it was made with
+	versionsAt time.Time         // when it is made again
 
 	survey   *hardware.Survey
 	surveyed engineLife // the engine the last survey was made with
@@ -66,6 +71,7 @@ type loop struct {
 // introduction is what of a register may change while the connection lasts.
 type introduction struct {
 	hardware  *hardware.Survey
+	versions  *preflight.Report
 	engine    bool
 	gpusReady bool
 	version   string
@@ -131,6 +137,7 @@ func (l *loop) settle() {
 	l.keepWishes(now)
 	l.rewrite(now)
 	l.lookForGPUs(now)
+	l.lookAtVersionsAgain(now)
 	if l.stale {
 		l.stale = false
 		l.board.publish(l.picture(now))
@@ -167,6 +174,7 @@ func (l *loop) picture(now time.Time) *Status {
 		Unwritable: l.unwritable,
 		At:         now.UTC(),
 	}
+	s.Versioning = l.versioning()
 	if l.narrowed {
 		s.Proposal = l.memory.Proposal
 	}
@@ -183,9 +191,9 @@ func (l *loop) picture(now time.Time) *Status {
 // and asks for another one when the machine turns out to be different from what was said.
 func (l *loop) introduce(now time.Time) {
 	s := l.board.latest.Load()
-	current := introduction{s.Hardware, s.Engine.Available, s.Engine.GPUReady, s.Engine.Version}
+	current := introduction{s.Hardware, s.Versions, s.Engine.Available, s.Engine.GPUReady, s.Engine.Version}
 	switch {
-	case !l.introduced && (s.Hardware != nil && l.engineSeen() || now.Sub(l.began) >= patience):
+	case !l.introduced && (s.Hardware != nil && l.engineSeen() && (l.parts.Preflight == nil || s.Versions != nil) || now.Sub(l.began) >= patience):
 		l.introduced = true
 		close(l.ready)
 	case l.introduced && current != l.said:
@@ -212,7 +220,7 @@ func (l *loop) postNode() {
 // nextDeadline is when the loop has to look again though nothing has happened.
 func (l *loop) nextDeadline(now time.Time) time.Time {
 	const never = 365 * 24 * time.Hour
-	deadlines := []time.Time{l.memory.Owner.Until, l.memory.Owner.EndAt, l.memory.Backend.EndAt, l.leaveBy, l.rewriteAt, l.resurveyAt}
+	deadlines := []time.Time{l.memory.Owner.Until, l.memory.Owner.EndAt, l.memory.Backend.EndAt, l.leaveBy, l.rewriteAt, l.resurveyAt, l.versionsAt}
 	if !l.introduced {
 		deadlines = append(deadlines, l.began.Add(patience))
 	}

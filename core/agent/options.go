@@ -23,6 +23,9 @@ type Options struct {
 	// StopGrace is what a container gets to end by itself when the owner ends it. Default 30 s.
 	StopGrace time.Duration
 	Log       *slog.Logger // nil: silent
+
+	// AllowOldEngine takes rentals whatever the versions of engine, driver and kernel; everybody is told.
+	AllowOldEngine bool
 }
 
 // OfferLimits is the most that may be rented out. Zero values mean the default.

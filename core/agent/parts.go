@@ -7,6 +7,7 @@ import (
 	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
 	"github.com/distributedcompute/host-agent/core/hardware"
+	"github.com/distributedcompute/host-agent/core/preflight"
 	"github.com/distributedcompute/host-agent/core/rental"
 )
 
@@ -19,6 +20,8 @@ type Parts struct {
 	Meter   Meter
 	// Survey looks at the whole machine; diskPath is where rentals' data goes ("" while unknown).
 	Survey func(ctx context.Context, diskPath string) hardware.Survey
+	// Preflight judges the versions of what runs rentals on the machine of the survey; nil: they are not judged.
+	Preflight func(ctx context.Context, survey hardware.Survey) (preflight.Report, error)
 	// SpeedTest measures the network; nil where no server is configured.
 	SpeedTest func(ctx context.Context) (hardware.Network, error)
 	Memory    Memory

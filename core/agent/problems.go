@@ -34,7 +34,7 @@ func problems(s *Status) []Problem {
 			list = append(list, Problem{"rental_trouble", fmt.Sprintf("Rental %s: %s", r.ID, r.Trouble), "The agent keeps trying."})
 		}
 	}
-	return list
+	return append(list, versionProblems(s)...)
 }
 
 func linkProblems(s *Status) []Problem {

@@ -38,6 +38,8 @@ type Status struct {
 	Notices    []Notice           `json:"notices"` // the latest of the backend, newest last
 	Problems   []Problem          `json:"problems"`
 	At         time.Time          `json:"at"`
+
+	Versioning
 }
 
 // Problem is something that needs a person or is being retried: what is wrong and what to do.

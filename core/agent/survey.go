@@ -65,6 +65,7 @@ func (l *loop) seen(survey hardware.Survey, engine engineLife) {
 		l.resurveyIn, l.resurveyAt = 0, time.Time{}
 	}
 	l.lookAgain()
+	l.lookAtVersions()
 }
 
 // lookAgain surveys once more when the engine has come, or come back, since: its data may be on
