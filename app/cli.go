@@ -57,7 +57,7 @@ func (c *cli) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&c.configFile, "config", "", "agent.yaml to read (default: in the user's configuration directory)")
 	c.settingFlag(root.PersistentFlags(), "state-dir", "state_dir", "directory of the agent's state")
 	root.AddCommand(
-		c.setupCommand(), c.startCommand(), c.trayCommand(), c.statusCommand(), c.stopCommand(),
+		c.setupCommand(), c.startCommand(), c.trayCommand(), c.statusCommand(), c.doctorCommand(), c.stopCommand(),
 		c.pauseCommand(), c.resumeCommand(), c.drainCommand(),
 		c.rentalsCommand(), c.logsCommand(), c.speedtestCommand(),
 		c.signInCommand(), c.signOutCommand(), c.rotateKeyCommand(),

@@ -3,13 +3,16 @@
 package main
 
 import (
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -42,6 +45,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code":        exitsWith,
+			"engine":      saysVersions,
 			"marketplace": refusesKeys,
 			"mode":        hasMode,
 			"until":       keepsTrying,
@@ -117,4 +121,45 @@ func refusesKeys(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ca, pem.EncodeToMemory(block), 0o600))
 	ts.Setenv("MARKETPLACE", "wss"+strings.TrimPrefix(server.URL, "https"))
 	ts.Setenv("MARKETPLACE_CA", ca)
+}
+
+// saysVersions is "engine DOCKER CONTAINERD RUNC": an engine in a virtual machine of its own with these versions, at
+// $ENGINE. It stands in for engines that this machine does not have, and can do nothing but say what it is.
+func saysVersions(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: engine DOCKER CONTAINERD RUNC")
+	}
+	const kernel, system = "6.18.44", "Docker Desktop"
+	answers := map[string]any{
+		"version": map[string]any{
+			"Version": args[0], "ApiVersion": "1.51", "KernelVersion": kernel, "Platform": map[string]any{"Name": system},
+			"Components": []map[string]any{{"Name": "containerd", "Version": args[1]}, {"Name": "runc", "Version": args[2]}},
+		},
+		"info": map[string]any{
+			"ServerVersion": args[0], "KernelVersion": kernel, "OperatingSystem": system, "Driver": "overlay2", "NCPU": 2,
+			"MemoryLimit": true, "CpuCfsQuota": true, "PidsLimit": true, "SecurityOptions": []string{"name=seccomp,profile=builtin"},
+		},
+		"_ping": nil,
+	}
+	dir, err := os.MkdirTemp("", "de") // a short path, for the socket
+	ts.Check(err)
+	ts.Defer(func() { os.RemoveAll(dir) })
+	listener, err := net.Listen("unix", dir+"/s")
+	ts.Check(err)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		said, ok := answers[path.Base(r.URL.Path)]
+		w.Header().Set("Api-Version", "1.51")
+		w.Header().Set("Content-Type", "application/json")
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		json.NewEncoder(w).Encode(said)
+	})}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	ts.Defer(func() {
+		server.Close()
+		<-served
+	})
+	ts.Setenv("ENGINE", "unix://"+dir+"/s")
 }

@@ -262,7 +262,7 @@ func (s *story) problem(ctx context.Context) error {
 		ctx,
 		s.begin("A problem", "Something keeps rentals away, here an engine that has gone. **Problems** says what it is and what to do."),
 		func(context.Context) error { return s.engine.Down() },
-		s.says("Problems"),
+		s.says("Docker"),
 		s.icon("problem"),
 		s.tooltip("problem-tooltip"),
 		s.menu("problem-menu"),
