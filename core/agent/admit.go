@@ -131,13 +131,15 @@ func unrented(host *Status) shares {
 		MemoryBytes: host.Offer.RAMMB << 20,
 		DiskBytes:   host.Offer.DiskGB << 30,
 	}
+	here := gpusOf(host)
 	for _, r := range host.Rentals {
 		if r.State.Final() {
 			continue
 		}
-		for _, gpu := range r.Spec.GPUs {
-			left.GPUIndices = slices.DeleteFunc(left.GPUIndices, func(index int) bool { return index == gpu.Index })
-		}
+		left.GPUIndices = slices.DeleteFunc(left.GPUIndices, func(index int) bool {
+			at := slices.IndexFunc(here, func(gpu rental.GPU) bool { return gpu.Index == index })
+			return at >= 0 && clashes(r, here[at]) || slices.ContainsFunc(r.Spec.GPUs, func(gpu rental.GPU) bool { return gpu.Index == index })
+		})
 		left.CPUs -= r.Spec.CPUs
 		left.MemoryBytes -= r.Spec.MemoryBytes
 		left.DiskBytes -= cmp.Or(r.Spec.DiskBytes, unnamedDisk)
@@ -169,17 +171,18 @@ func admitPrice(offer protocol.Offer, order rental.Spec) *protocol.Error {
 }
 
 func admitGPUs(host *Status, rentals []rental.Status, order rental.Spec) *protocol.Error {
-	if len(order.GPUs) > 0 && !host.Engine.GPUReady {
+	if !host.Engine.GPUReady && slices.ContainsFunc(order.GPUs, func(gpu rental.GPU) bool { return gpu.Vendor == rental.NVIDIA }) {
 		return refuse(protocol.GPUUnavailable, "Docker on this host cannot hand out GPUs; the NVIDIA Container Toolkit is missing or not set up")
 	}
 	for _, gpu := range order.GPUs {
 		if !slices.Contains(host.Offer.GPUIndices, gpu.Index) {
 			return refuse(protocol.GPUUnavailable, "GPU %d is not offered (offered: %v)", gpu.Index, host.Offer.GPUIndices)
 		}
-		for _, r := range rentals {
-			if slices.ContainsFunc(r.Spec.GPUs, func(taken rental.GPU) bool { return taken.UUID == gpu.UUID || taken.Index == gpu.Index }) {
-				return refuse(protocol.GPUUnavailable, "GPU %d is rented already", gpu.Index)
-			}
+		if slices.ContainsFunc(rentals, func(r rental.Status) bool { return clashes(r, gpu) }) {
+			return refuse(protocol.GPUUnavailable, "GPU %d is rented already", gpu.Index)
+		}
+		if slices.ContainsFunc(order.GPUs, func(other rental.GPU) bool { return other.Index != gpu.Index && other.Overlaps(gpu) }) {
+			return refuse(protocol.GPUUnavailable, "GPU %d is part of another one that is ordered", gpu.Index)
 		}
 	}
 	return nil

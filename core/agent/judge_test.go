@@ -82,6 +82,33 @@ func TestJudge(t *testing.T) {
 			h.Hardware.GPUs[1].UUID = "GPU-aaaa"
 			o.GPUIndices = []int{1}
 		}, protocol.GPUUnavailable, "rented already"},
+		"GPU of a rental that ends": {func(h *Status, _ *Limits, o *protocol.StartInstance) {
+			h.Rentals[0].State = rental.Stopping
+			o.GPUIndices = []int{0}
+		}, protocol.GPUUnavailable, "rented already"},
+		"instance of a rented GPU": {func(h *Status, _ *Limits, o *protocol.StartInstance) {
+			h.Hardware.GPUs[1].UUID, h.Hardware.GPUs[1].Parent = "MIG-1", "GPU-aaaa"
+			o.GPUIndices = []int{1}
+		}, protocol.GPUUnavailable, "rented already"},
+		"GPU with a rented instance": {func(h *Status, _ *Limits, o *protocol.StartInstance) {
+			h.Rentals[0].Spec.GPUs = []rental.GPU{{Index: 8, UUID: "MIG-1", Parent: "GPU-bbbb"}}
+			o.GPUIndices = []int{1}
+		}, protocol.GPUUnavailable, "rented already"},
+		"instance beside a rented one": {func(h *Status, _ *Limits, o *protocol.StartInstance) {
+			h.Rentals[0].Spec.GPUs = []rental.GPU{{Index: 8, UUID: "MIG-1", Parent: "GPU-aaaa"}}
+			h.Hardware.GPUs[1].UUID, h.Hardware.GPUs[1].Parent = "MIG-2", "GPU-aaaa"
+			o.GPUIndices = []int{1}
+		}, "", ""},
+		"a GPU and an instance of it": {func(h *Status, _ *Limits, o *protocol.StartInstance) {
+			h.Rentals = nil
+			h.Hardware.GPUs[1].UUID, h.Hardware.GPUs[1].Parent = "MIG-1", "GPU-aaaa"
+			o.GPUIndices = []int{0, 1}
+		}, protocol.GPUUnavailable, "part of another one"},
+		"AMD without the toolkit": {func(h *Status, _ *Limits, o *protocol.StartInstance) {
+			h.Engine.GPUReady = false
+			h.Hardware.GPUs[1].Vendor, h.Hardware.GPUs[1].Render = "amd", "renderD128"
+			o.GPUIndices = []int{1}
+		}, "", ""},
 		"all CPUs that are left":  {ask(func(o *protocol.StartInstance) { o.CPUCores = 5 }), "", ""},
 		"more CPUs than are left": {ask(func(o *protocol.StartInstance) { o.CPUCores = 5.5 }), protocol.InsufficientResources, "cpu_cores: asked 5.5, free 5"},
 		"CPUs over rented":        {func(h *Status, _ *Limits, o *protocol.StartInstance) { h.Offer.CPUCores = 1 }, protocol.InsufficientResources, "cpu_cores: asked 1, free 0"},
@@ -168,8 +195,11 @@ func TestAccepting(t *testing.T) {
 		change func(h *Status)
 		want   string
 	}{
-		"room":            {func(h *Status) {}, ""},
-		"all GPUs":        {func(h *Status) { h.Rentals[0].Spec.GPUs = []rental.GPU{{Index: 0}, {Index: 1}} }, "all offered GPUs are rented"},
+		"room":     {func(h *Status) {}, ""},
+		"all GPUs": {func(h *Status) { h.Rentals[0].Spec.GPUs = []rental.GPU{{Index: 0}, {Index: 1}} }, "all offered GPUs are rented"},
+		"the whole of what is rented in parts": {func(h *Status) {
+			h.Rentals[0].Spec.GPUs = []rental.GPU{{Index: 8, UUID: "MIG-1", Parent: "GPU-aaaa"}, {Index: 15, UUID: "MIG-2", Parent: "GPU-bbbb"}}
+		}, "all offered GPUs are rented"},
 		"all CPUs":        {func(h *Status) { h.Rentals[0].Spec.CPUs = 7 }, "all offered CPUs are rented"},
 		"all RAM":         {func(h *Status) { h.Rentals[0].Spec.MemoryBytes = 64 << 30 }, "all offered RAM is rented"},
 		"all disk":        {func(h *Status) { h.Rentals[0].Spec.DiskBytes = 400 << 30 }, "no disk space is left to rent out"},

@@ -81,7 +81,7 @@ func engineProblems(s *Status) []Problem {
 	switch e := s.Engine; {
 	case !e.Available && e.Problem != "":
 		return []Problem{{"docker_unavailable", e.Problem, e.Fix}}
-	case e.Available && !e.GPUReady && s.Hardware != nil && len(s.Hardware.GPUs) > 0:
+	case e.Available && !e.GPUReady && hasGPU(s, nvidia):
 		return []Problem{{"gpu_not_ready", "Docker cannot hand out this machine's GPUs.", "Install the NVIDIA Container Toolkit, run sudo nvidia-ctk runtime configure --runtime=docker, and restart Docker."}}
 	}
 	return nil

@@ -232,15 +232,3 @@ func recent(ended []rental.Status, now time.Time) []rental.Status {
 	}
 	return shown
 }
-
-// gpusOf are the GPUs an order can name.
-func gpusOf(host *Status) []rental.GPU {
-	if host.Hardware == nil {
-		return nil
-	}
-	gpus := make([]rental.GPU, 0, len(host.Hardware.GPUs))
-	for _, gpu := range host.Hardware.GPUs {
-		gpus = append(gpus, rental.GPU{Index: gpu.Index, UUID: gpu.UUID})
-	}
-	return gpus
-}

@@ -104,8 +104,11 @@ func nodeID(s *Status) *string {
 
 func features(s *Status) []string {
 	list := []string{"tunnel.frp", "logs"}
-	if s.Hardware != nil && len(s.Hardware.GPUs) > 0 && s.Engine.GPUReady {
+	if hasGPU(s, nvidia) && s.Engine.GPUReady {
 		list = append(list, "gpu.nvidia")
+	}
+	if hasGPU(s, amd) && s.Engine.Available {
+		list = append(list, "gpu.amd")
 	}
 	return list
 }
@@ -116,12 +119,22 @@ func machine(s *Status) protocol.Hardware {
 		survey = *s.Hardware
 	}
 	return protocol.Hardware{
-		GPUs:          each(survey.GPUs, func(g hardware.GPU) protocol.GPU { return protocol.GPU(g) }),
+		GPUs:          each(survey.GPUs, gpu),
 		DriverVersion: survey.DriverVersion,
 		CUDAVersion:   survey.CUDAVersion,
 		System:        system(survey.System, s.Agent.OS),
 		Docker:        docker(s.Engine),
 		Warnings:      each(slices.Concat(survey.Gaps, versionWarnings(s)), func(g hardware.Gap) protocol.Warning { return protocol.Warning(g) }),
+	}
+}
+
+// gpu leaves out what concerns this host alone.
+func gpu(g hardware.GPU) protocol.GPU {
+	return protocol.GPU{
+		Index: g.Index, UUID: g.UUID, Vendor: g.Vendor, Model: g.Model,
+		VRAMTotalMB: g.VRAMTotalMB, VRAMAvailableMB: g.VRAMAvailableMB,
+		PCIBusID: g.PCIBusID, PowerLimitW: g.PowerLimitW, ComputeCapability: g.ComputeCapability,
+		PCIeGeneration: g.PCIeGeneration, PCIeWidth: g.PCIeWidth,
 	}
 }
 

@@ -149,6 +149,24 @@ func gpuPartGap(gpu GPU, missing []string) Gap {
 	}
 }
 
+// gpuEmptyGap is about a GPU in MIG mode that has no instances.
+func gpuEmptyGap(gpu GPU) Gap {
+	return Gap{
+		Code:    "gpu_empty",
+		Message: fmt.Sprintf("GPU %d (%s) is to be divided (MIG mode), and has no instances to rent out.", gpu.Index, gpu.Model),
+		Fix:     "Create instances with sudo nvidia-smi mig -cgi … -C, or turn the mode off: sudo nvidia-smi -mig 0.",
+	}
+}
+
+// gpuUnnumberedGap is about a GPU, or an instance of one, for which no number is left.
+func gpuUnnumberedGap(gpu GPU) Gap {
+	return Gap{
+		Code:    "gpu_unnumbered",
+		Message: fmt.Sprintf("%s %s is not used: a machine's GPUs and their instances have numbers from 0 to %d, and none is left for it.", gpu.Model, gpu.UUID, mostIndex),
+		Fix:     "Divide fewer of this machine's GPUs.",
+	}
+}
+
 func versionsGap() Gap {
 	return Gap{
 		Code:    "driver_version_unknown",

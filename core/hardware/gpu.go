@@ -1,6 +1,7 @@
 package hardware
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -12,6 +13,12 @@ type gpuDriver interface {
 	// read answers in the order of uuids; what is not known of a GPU is not known in its reading.
 	// It reports false when no GPU answered, nor will.
 	read(uuids []string) ([]gpuReading, bool)
+	// inspect tells the state of GPUs, in the order of uuids.
+	inspect(uuids []string) []GPUState
+	// tenants lists the processes on every GPU there is, instances in place of a divided one.
+	tenants() []Tenancy
+	// restore sets a GPU's settings as they are wanted, as far as they can be set.
+	restore(uuid string, wanted Settings) error
 	close()
 }
 
@@ -21,11 +28,12 @@ type gpuSurvey struct {
 	driverVersion *string
 	cudaVersion   *string
 	gaps          []Gap
+	counted       int // NVIDIA GPUs the driver counts, lost ones too
 }
 
 // add puts a GPU at the end of the list, and a gap if it does not tell everything.
 func (s *gpuSurvey) add(gpu GPU) {
-	gpu.Vendor = "nvidia"
+	gpu.Vendor = cmp.Or(gpu.Vendor, nvidia)
 	s.gpus = append(s.gpus, gpu)
 	if missing := missingOf(gpu); missing != nil {
 		s.gaps = append(s.gaps, gpuPartGap(gpu, missing))
@@ -38,6 +46,13 @@ func (s *gpuSurvey) checkVersions() {
 	}
 }
 
+// The vendors of GPUs.
+const (
+	nvidia = "nvidia"
+	amd    = "amd"
+)
+
+// missingOf names what a GPU should tell and does not. The watts of an instance are those of its neighbours too.
 func missingOf(gpu GPU) (missing []string) {
 	for _, part := range []struct {
 		missing bool
@@ -45,8 +60,8 @@ func missingOf(gpu GPU) (missing []string) {
 	}{
 		{gpu.VRAMTotalMB == nil || gpu.VRAMAvailableMB == nil, "memory"},
 		{gpu.PCIBusID == nil, "PCI address"},
-		{gpu.PowerLimitW == nil, "power limit"},
-		{gpu.ComputeCapability == nil, "compute capability"},
+		{gpu.PowerLimitW == nil && gpu.Parent == "", "power limit"},
+		{gpu.ComputeCapability == nil && gpu.Vendor == nvidia, "compute capability"},
 		{gpu.PCIeGeneration == nil, "PCIe generation"},
 		{gpu.PCIeWidth == nil, "PCIe width"},
 	} {
@@ -90,6 +105,7 @@ func surveyGPUs(ctx context.Context, o Options) gpuSurvey {
 	if !answered {
 		s.gaps = []Gap{driverHangsGap()}
 	}
+	s.addAMD(o)
 	if s.gpus == nil {
 		s.gpus = []GPU{}
 	}

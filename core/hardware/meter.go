@@ -21,6 +21,8 @@ type Meter struct {
 	gpus     gpuSession
 	diskPath string
 	uuids    []string // of the survey's GPUs, in their order
+	nvidia   []string // those of them NVIDIA's driver is asked for
+	renders  []string // in the order of uuids, "" where it is NVIDIA's
 	last     Sample   // zero: take a new one
 }
 
@@ -51,17 +53,20 @@ func (m *Meter) swap(system *systemReader) (old *systemReader) {
 
 // Use tells the meter which disk counts, and which GPUs in what order.
 func (m *Meter) Use(survey Survey) {
-	uuids := make([]string, len(survey.GPUs))
+	uuids, renders, nvidia := make([]string, len(survey.GPUs)), make([]string, len(survey.GPUs)), []string(nil)
 	for i, gpu := range survey.GPUs {
-		uuids[i] = gpu.UUID
+		uuids[i], renders[i] = gpu.UUID, gpu.Render
+		if gpu.Render == "" {
+			nvidia = append(nvidia, gpu.UUID)
+		}
 	}
 	diskPath, _ := diskOf(survey.System.DiskPath, runtime.GOOS) // one that is not here reads as nothing
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if diskPath == m.diskPath && slices.Equal(uuids, m.uuids) {
+	if diskPath == m.diskPath && slices.Equal(uuids, m.uuids) && slices.Equal(renders, m.renders) {
 		return
 	}
-	m.diskPath, m.uuids, m.last = diskPath, uuids, Sample{}
+	m.diskPath, m.uuids, m.nvidia, m.renders, m.last = diskPath, uuids, nvidia, renders, Sample{}
 }
 
 // Sample takes a reading, or repeats the last one if that is less than a second old. It takes well
@@ -77,11 +82,30 @@ func (m *Meter) Sample() Sample {
 	var readings []gpuReading
 	if m.system != nil {
 		m.system.read(m.diskPath, &sample)
-		readings = m.gpus.read(m.uuids)
+		readings = m.withAMD(m.gpus.read(m.nvidia))
 	}
 	sample.fillGPUs(len(m.uuids), readings)
 	m.last = sample
 	return sample
+}
+
+// withAMD puts the readings of AMD's GPUs among those of NVIDIA's, which are nil where none could be read.
+func (m *Meter) withAMD(read []gpuReading) []gpuReading {
+	if len(m.nvidia) == len(m.uuids) {
+		return read
+	}
+	all := make([]gpuReading, len(m.uuids))
+	at := 0
+	for i, render := range m.renders {
+		switch {
+		case render != "":
+			all[i] = readAMD(m.options, render)
+		case at < len(read):
+			all[i] = read[at]
+			at++
+		}
+	}
+	return all
 }
 
 // fillGPUs makes every array n long; readings is as long, or nil if there are none.

@@ -4,6 +4,7 @@ package hardware
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 )
 
@@ -26,6 +27,15 @@ type nvmlDevice interface {
 	utilization() (percent uint32, code nvmlCode)
 	pciBusID() (string, nvmlCode)
 	computeCapability() (major, minor int, code nvmlCode)
+	divided() (bool, nvmlCode)                     // MIG mode is on
+	slots() (int, nvmlCode)                        // for instances, taken or not
+	instance(slot int) (nvmlDevice, nvmlCode)      // nvmlNotFound: the slot is free
+	whole() (nvmlDevice, nvmlCode)                 // of an instance: the GPU it is part of
+	processes(nvmlFunction) ([]Process, nvmlCode)  // nvmlComputeProcesses or nvmlGraphicsProcesses
+	clock(kind uint32) (mhz uint32, code nvmlCode) // set for applications; nvmlGraphicsClock or nvmlMemoryClock
+	eccMode() (on bool, code nvmlCode)             // the current one
+	eccErrors() (uint64, nvmlCode)                 // uncorrected ones since the driver was loaded
+	set(f nvmlFunction, values ...uint32) nvmlCode // nvmlSet…
 }
 
 // nvmlMemory is in bytes, laid out as nvmlMemory_t.
@@ -42,7 +52,29 @@ const (
 	nvmlUtilization       nvmlFunction = "nvmlDeviceGetUtilizationRates"
 	nvmlPCIInfo           nvmlFunction = "nvmlDeviceGetPciInfo_v3"
 	nvmlComputeCapability nvmlFunction = "nvmlDeviceGetCudaComputeCapability"
+	nvmlMIGMode           nvmlFunction = "nvmlDeviceGetMigMode"
+	nvmlMIGSlots          nvmlFunction = "nvmlDeviceGetMaxMigDeviceCount"
+	nvmlMIGInstance       nvmlFunction = "nvmlDeviceGetMigDeviceHandleByIndex"
+	nvmlMIGWhole          nvmlFunction = "nvmlDeviceGetDeviceHandleFromMigDeviceHandle"
+	nvmlComputeProcesses  nvmlFunction = "nvmlDeviceGetComputeRunningProcesses_v3"
+	nvmlGraphicsProcesses nvmlFunction = "nvmlDeviceGetGraphicsRunningProcesses_v3"
+	nvmlClock             nvmlFunction = "nvmlDeviceGetApplicationsClock"
+	nvmlECCMode           nvmlFunction = "nvmlDeviceGetEccMode"
+	nvmlECCErrors         nvmlFunction = "nvmlDeviceGetTotalEccErrors"
+	nvmlSetPowerLimit     nvmlFunction = "nvmlDeviceSetPowerManagementLimit" // mW
+	nvmlSetComputeMode    nvmlFunction = "nvmlDeviceSetComputeMode"
+	nvmlSetPersistence    nvmlFunction = "nvmlDeviceSetPersistenceMode"
+	nvmlSetClocks         nvmlFunction = "nvmlDeviceSetApplicationsClocks" // memory's, then graphics', MHz
 )
+
+// The clocks of nvmlDevice.clock, as nvmlClockType_t counts them.
+const (
+	nvmlGraphicsClock uint32 = 0
+	nvmlMemoryClock   uint32 = 2
+)
+
+// nvmlUnknownMemory is how much memory a process has where the driver cannot tell.
+const nvmlUnknownMemory = math.MaxUint64
 
 // Functions that give one text or one number of a GPU.
 const (
@@ -54,6 +86,8 @@ const (
 	nvmlFan            nvmlFunction = "nvmlDeviceGetFanSpeed"              // percent
 	nvmlPCIeGeneration nvmlFunction = "nvmlDeviceGetMaxPcieLinkGeneration" // of card and slot; the current one sinks when idle
 	nvmlPCIeWidth      nvmlFunction = "nvmlDeviceGetMaxPcieLinkWidth"
+	nvmlComputeMode    nvmlFunction = "nvmlDeviceGetComputeMode"
+	nvmlPersistence    nvmlFunction = "nvmlDeviceGetPersistenceMode" // 1: on
 )
 
 // nvmlRequired are the functions without which a library is none.
@@ -106,8 +140,13 @@ func (d *nvmlDriver) survey() gpuSurvey {
 			continue
 		}
 		gpu.Index = i
+		if on, code := device.divided(); code == nvmlSuccess && on {
+			s.addInstances(device, gpu, n)
+			continue
+		}
 		s.add(gpu)
 	}
+	s.counted = n
 	if n == 0 {
 		s.gaps = append(s.gaps, noGPUGap())
 		return s
@@ -118,6 +157,32 @@ func (d *nvmlDriver) survey() gpuSurvey {
 	}
 	s.checkVersions()
 	return s
+}
+
+// addInstances puts a divided GPU's instances in its place: whole, nobody can use it. n is how many GPUs the
+// driver counts.
+func (s *gpuSurvey) addInstances(device nvmlDevice, whole GPU, n int) {
+	before := len(s.gpus)
+	slots, _ := device.slots()
+	for slot := range slots {
+		part, code := device.instance(slot)
+		if code != nvmlSuccess {
+			continue
+		}
+		gpu, ok := describe(part)
+		if !ok {
+			continue
+		}
+		gpu.Parent, gpu.PowerLimitW = whole.UUID, nil
+		gpu.PCIBusID, gpu.PCIeGeneration, gpu.PCIeWidth = whole.PCIBusID, whole.PCIeGeneration, whole.PCIeWidth
+		if gpu.ComputeCapability == nil {
+			gpu.ComputeCapability = whole.ComputeCapability
+		}
+		s.addInstance(gpu, whole, slot, n)
+	}
+	if len(s.gpus) == before {
+		s.gaps = append(s.gaps, gpuEmptyGap(whole))
+	}
 }
 
 // describe is not ok for a GPU that cannot be told at all.
@@ -154,7 +219,11 @@ func (d *nvmlDriver) read(uuids []string) (readings []gpuReading, answered bool)
 	readings = make([]gpuReading, len(uuids))
 	for i, uuid := range uuids {
 		if device, ok := d.device(uuid); ok {
-			code := readings[i].fill(device)
+			fill := readings[i].fill
+			if isInstance(uuid) {
+				fill = readings[i].fillInstance
+			}
+			code := fill(device)
 			if code.lost() {
 				delete(d.devices, uuid)
 				readings[i] = gpuReading{}
@@ -204,6 +273,21 @@ func (r *gpuReading) fill(device nvmlDevice) nvmlCode {
 		if code.lost() {
 			return code
 		}
+	}
+	return nvmlSuccess
+}
+
+// fillInstance takes the memory of an instance, and of the GPU around it what holds for all parts of it: the
+// heat. Load and power are no instance's own.
+func (r *gpuReading) fillInstance(device nvmlDevice) nvmlCode {
+	memory, code := device.memory()
+	r.memoryUsedMB = value[int64]{int64(memory.used / mib), code == nvmlSuccess}
+	if code.lost() {
+		return code
+	}
+	if whole, code := device.whole(); code == nvmlSuccess {
+		celsius, code := whole.number(nvmlTemperature)
+		r.tempC = value[float64]{float64(celsius), code == nvmlSuccess}
 	}
 	return nvmlSuccess
 }

@@ -11,6 +11,7 @@ const (
 	nvmlInvalidArgument  nvmlCode = 2
 	nvmlNoPermission     nvmlCode = 4
 	nvmlNotFound         nvmlCode = 6
+	nvmlTooSmall         nvmlCode = 7
 	nvmlDriverNotLoaded  nvmlCode = 9
 	nvmlLibraryNotFound  nvmlCode = 12
 	nvmlFunctionNotFound nvmlCode = 13

@@ -55,6 +55,9 @@ func startNVML(path string) (gpuDriver, error) {
 	}
 	for _, f := range []nvmlFunction{
 		nvmlName, nvmlUUID, nvmlTemperature, nvmlPower, nvmlPowerLimit, nvmlFan, nvmlPCIeGeneration, nvmlPCIeWidth,
+		nvmlComputeMode, nvmlPersistence, nvmlMIGMode, nvmlMIGSlots, nvmlMIGInstance, nvmlMIGWhole,
+		nvmlComputeProcesses, nvmlGraphicsProcesses, nvmlClock, nvmlECCMode, nvmlECCErrors,
+		nvmlSetPowerLimit, nvmlSetComputeMode, nvmlSetPersistence, nvmlSetClocks,
 		nvmlDriverVersion, nvmlCUDAVersion, nvmlMemoryInfo, nvmlUtilization, nvmlPCIInfo, nvmlComputeCapability,
 	} {
 		library.has[f] = library.Extensions().LookupSymbol(string(f)) == nil
@@ -133,6 +136,14 @@ func (d goDevice) number(f nvmlFunction) (uint32, nvmlCode) {
 	case nvmlPCIeWidth:
 		small, ret = d.GetMaxPcieLinkWidth()
 		n = uint32(small)
+	case nvmlComputeMode:
+		var mode nvml.ComputeMode
+		mode, ret = d.GetComputeMode()
+		n = uint32(mode)
+	case nvmlPersistence:
+		var mode nvml.EnableState
+		mode, ret = d.GetPersistenceMode()
+		n = uint32(mode)
 	}
 	return n, nvmlCode(ret)
 }
@@ -174,4 +185,94 @@ func (d goDevice) computeCapability() (major, minor int, code nvmlCode) {
 	}
 	major, minor, ret := d.GetCudaComputeCapability()
 	return major, minor, nvmlCode(ret)
+}
+
+func (d goDevice) divided() (bool, nvmlCode) {
+	if !d.has[nvmlMIGMode] {
+		return false, nvmlFunctionNotFound
+	}
+	current, _, ret := d.GetMigMode()
+	return current == nvml.DEVICE_MIG_ENABLE, nvmlCode(ret)
+}
+
+func (d goDevice) slots() (int, nvmlCode) {
+	if !d.has[nvmlMIGSlots] {
+		return 0, nvmlFunctionNotFound
+	}
+	n, ret := d.GetMaxMigDeviceCount()
+	return n, nvmlCode(ret)
+}
+
+func (d goDevice) instance(slot int) (nvmlDevice, nvmlCode) {
+	if !d.has[nvmlMIGInstance] {
+		return nil, nvmlFunctionNotFound
+	}
+	device, ret := d.GetMigDeviceHandleByIndex(slot)
+	return goDevice{device, d.has}, nvmlCode(ret)
+}
+
+func (d goDevice) whole() (nvmlDevice, nvmlCode) {
+	if !d.has[nvmlMIGWhole] {
+		return nil, nvmlFunctionNotFound
+	}
+	device, ret := d.GetDeviceHandleFromMigDeviceHandle()
+	return goDevice{device, d.has}, nvmlCode(ret)
+}
+
+func (d goDevice) processes(f nvmlFunction) ([]Process, nvmlCode) {
+	if !d.has[f] {
+		return nil, nvmlFunctionNotFound
+	}
+	list := d.GetComputeRunningProcesses
+	if f == nvmlGraphicsProcesses {
+		list = d.GetGraphicsRunningProcesses
+	}
+	infos, ret := list()
+	processes := make([]Process, len(infos))
+	for i, info := range infos {
+		processes[i] = processOf(info.Pid, info.UsedGpuMemory)
+	}
+	return processes, nvmlCode(ret)
+}
+
+func (d goDevice) clock(kind uint32) (uint32, nvmlCode) {
+	if !d.has[nvmlClock] {
+		return 0, nvmlFunctionNotFound
+	}
+	mhz, ret := d.GetApplicationsClock(nvml.ClockType(kind))
+	return mhz, nvmlCode(ret)
+}
+
+func (d goDevice) eccMode() (bool, nvmlCode) {
+	if !d.has[nvmlECCMode] {
+		return false, nvmlFunctionNotFound
+	}
+	current, _, ret := d.GetEccMode()
+	return current == nvml.FEATURE_ENABLED, nvmlCode(ret)
+}
+
+func (d goDevice) eccErrors() (uint64, nvmlCode) {
+	if !d.has[nvmlECCErrors] {
+		return 0, nvmlFunctionNotFound
+	}
+	n, ret := d.GetTotalEccErrors(nvml.MEMORY_ERROR_TYPE_UNCORRECTED, nvml.VOLATILE_ECC)
+	return n, nvmlCode(ret)
+}
+
+func (d goDevice) set(f nvmlFunction, values ...uint32) nvmlCode {
+	if !d.has[f] {
+		return nvmlFunctionNotFound
+	}
+	ret := nvml.ERROR_FUNCTION_NOT_FOUND
+	switch f {
+	case nvmlSetPowerLimit:
+		ret = d.SetPowerManagementLimit(values[0])
+	case nvmlSetComputeMode:
+		ret = d.SetComputeMode(nvml.ComputeMode(values[0]))
+	case nvmlSetPersistence:
+		ret = d.SetPersistenceMode(nvml.EnableState(values[0]))
+	case nvmlSetClocks:
+		ret = d.SetApplicationsClocks(values[0], values[1])
+	}
+	return nvmlCode(ret)
 }

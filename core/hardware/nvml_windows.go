@@ -134,6 +134,77 @@ func (d dllDevice) computeCapability() (int, int, nvmlCode) {
 	return int(major), int(minor), code
 }
 
+func (d dllDevice) divided() (bool, nvmlCode) {
+	var current, pending uint32
+	code := d.library.call(nvmlMIGMode, d.handle, uintptr(unsafe.Pointer(&current)), uintptr(unsafe.Pointer(&pending)))
+	return current == 1, code
+}
+
+func (d dllDevice) slots() (int, nvmlCode) {
+	var n uint32
+	code := d.library.call(nvmlMIGSlots, d.handle, uintptr(unsafe.Pointer(&n)))
+	return int(n), code
+}
+
+func (d dllDevice) instance(slot int) (nvmlDevice, nvmlCode) {
+	part := dllDevice{library: d.library}
+	code := d.library.call(nvmlMIGInstance, d.handle, uintptr(slot), uintptr(unsafe.Pointer(&part.handle)))
+	return part, code
+}
+
+func (d dllDevice) whole() (nvmlDevice, nvmlCode) {
+	whole := dllDevice{library: d.library}
+	code := d.library.call(nvmlMIGWhole, d.handle, uintptr(unsafe.Pointer(&whole.handle)))
+	return whole, code
+}
+
+func (d dllDevice) processes(f nvmlFunction) ([]Process, nvmlCode) {
+	const mostProcesses = 4096
+	type info struct { // nvmlProcessInfo_t
+		pid               uint32
+		memory            uint64
+		instance, compute uint32
+	}
+	for n := uint32(64); n <= mostProcesses; n *= 2 {
+		infos, count := make([]info, n), n
+		code := d.library.call(f, d.handle, uintptr(unsafe.Pointer(&count)), uintptr(unsafe.Pointer(&infos[0])))
+		if code == nvmlTooSmall {
+			continue
+		}
+		processes := []Process{}
+		for _, info := range infos[:min(count, n)] {
+			processes = append(processes, processOf(info.pid, info.memory))
+		}
+		return processes, code
+	}
+	return nil, nvmlTooSmall
+}
+
+func (d dllDevice) clock(kind uint32) (mhz uint32, code nvmlCode) {
+	code = d.library.call(nvmlClock, d.handle, uintptr(kind), uintptr(unsafe.Pointer(&mhz)))
+	return mhz, code
+}
+
+func (d dllDevice) eccMode() (bool, nvmlCode) {
+	var current, pending uint32
+	code := d.library.call(nvmlECCMode, d.handle, uintptr(unsafe.Pointer(&current)), uintptr(unsafe.Pointer(&pending)))
+	return current == 1, code
+}
+
+func (d dllDevice) eccErrors() (n uint64, code nvmlCode) {
+	const uncorrected, sinceLoaded = 1, 0
+	code = d.library.call(nvmlECCErrors, d.handle, uncorrected, sinceLoaded, uintptr(unsafe.Pointer(&n)))
+	return n, code
+}
+
+func (d dllDevice) set(f nvmlFunction, values ...uint32) nvmlCode {
+	arguments := []uintptr{d.handle}
+	for _, value := range values {
+		arguments = append(arguments, uintptr(value))
+	}
+	return d.library.call(f, arguments...)
+}
+
 // text is a C string's.
 func text(buffer []byte) string {
 	before, _, _ := bytes.Cut(buffer, []byte{0})

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,16 +51,21 @@ func (d *smiDriver) close() {}
 
 func (d *smiDriver) survey() (s gpuSurvey) {
 	const basic = "index,uuid,name,driver_version,memory.total,memory.free,pci.bus_id"
-	const full = basic + ",power.limit,compute_cap,pcie.link.gen.max,pcie.link.width.max"
-	const columns = 11
-	rows, err := d.query(full)
-	if err != nil { // an old program refuses all for one column it does not know
-		rows, err = d.query(basic)
+	const full = basic + ",power.limit,compute_cap,pcie.link.gen.max,pcie.link.width.max,mig.mode.current"
+	const middle = basic + ",power.limit,compute_cap,pcie.link.gen.max,pcie.link.width.max"
+	const columns = 12
+	var rows [][]string
+	var err error
+	for _, set := range []string{full, middle, basic} { // an old program refuses all for one column it does not know
+		if rows, err = d.query(set); err == nil {
+			break
+		}
 	}
 	if err != nil {
 		s.gaps = append(s.gaps, smiGap())
 		return s
 	}
+	s.counted = len(rows)
 	for i, row := range rows {
 		index, err := strconv.Atoi(row[0])
 		if err != nil || len(row) < 7 { // a sentence about the GPU in place of its values
@@ -68,12 +74,17 @@ func (d *smiDriver) survey() (s gpuSurvey) {
 		}
 		row = append(row, make([]string, columns)...)
 		s.driverVersion = known(row[3])
-		s.add(GPU{
+		gpu := GPU{
 			Index: index, UUID: row[1], Model: row[2],
 			VRAMTotalMB: parsed[int64](row[4]), VRAMAvailableMB: parsed[int64](row[5]),
 			PCIBusID: known(row[6]), PowerLimitW: parsed[float64](row[7]), ComputeCapability: known(row[8]),
 			PCIeGeneration: parsed[int](row[9]), PCIeWidth: parsed[int](row[10]),
-		})
+		}
+		if row[11] == "Enabled" {
+			d.addInstances(&s, gpu, len(rows))
+			continue
+		}
+		s.add(gpu)
 	}
 	if s.gpus == nil && s.gaps == nil {
 		s.gaps = append(s.gaps, noGPUGap())
@@ -83,6 +94,104 @@ func (d *smiDriver) survey() (s gpuSurvey) {
 	s.checkVersions()
 	return s
 }
+
+// migLine is how the program lists an instance, below the line of its GPU.
+var (
+	gpuLine = regexp.MustCompile(`^GPU \d+: .*\(UUID: (GPU-[0-9A-Za-z-]+)\)`)
+	migLine = regexp.MustCompile(`^\s+(MIG \S+)\s+Device\s+(\d+): \(UUID: (MIG-[0-9A-Za-z/-]+)\)`)
+)
+
+// addInstances puts a divided GPU's instances in its place. How much memory they have, the list does not tell.
+func (d *smiDriver) addInstances(s *gpuSurvey, whole GPU, n int) {
+	before := len(s.gpus)
+	list, err := d.run("-L")
+	if err != nil {
+		list = ""
+	}
+	within := ""
+	for row := range strings.Lines(list) {
+		row = strings.TrimRight(row, "\r\n")
+		if gpu := gpuLine.FindStringSubmatch(row); gpu != nil {
+			within = gpu[1]
+			continue
+		}
+		part := migLine.FindStringSubmatch(row)
+		if part == nil || within != whole.UUID {
+			continue
+		}
+		if slot, err := strconv.Atoi(part[2]); err == nil {
+			s.addInstance(GPU{
+				UUID: part[3], Model: whole.Model + " " + part[1], Parent: whole.UUID, PCIBusID: whole.PCIBusID,
+				ComputeCapability: whole.ComputeCapability, PCIeGeneration: whole.PCIeGeneration, PCIeWidth: whole.PCIeWidth,
+			}, whole, slot, n)
+		}
+	}
+	if len(s.gpus) == before {
+		s.gaps = append(s.gaps, gpuEmptyGap(whole))
+	}
+}
+
+// inspect tells less than the library does: no settings, since they could not be put back, and not who draws.
+func (d *smiDriver) inspect(uuids []string) []GPUState {
+	rows, err := d.query("uuid,memory.used,ecc.errors.uncorrected.volatile.total")
+	tenants, known := d.computing()
+	states := make([]GPUState, len(uuids))
+	for i, uuid := range uuids {
+		states[i].UUID = uuid
+		if isInstance(uuid) || err != nil {
+			continue
+		}
+		at := slices.IndexFunc(rows, func(row []string) bool { return row[0] == uuid && len(row) == 3 })
+		if at < 0 {
+			states[i].Lost = true
+			continue
+		}
+		if used := parsed[int64](rows[at][1]); used != nil {
+			states[i].MemoryUsed = new(*used * mib)
+		}
+		if n := parsed[int64](rows[at][2]); n != nil && *n >= 0 {
+			states[i].ECCErrors = new(uint64(*n))
+		}
+		if known {
+			states[i].Compute = append([]Process{}, tenants[uuid]...)
+		}
+	}
+	return states
+}
+
+func (d *smiDriver) tenants() (all []Tenancy) {
+	computing, _ := d.computing()
+	for uuid, processes := range computing {
+		all = append(all, Tenancy{uuid, processes})
+	}
+	return all
+}
+
+// computing are the processes that compute, by their GPU.
+func (d *smiDriver) computing() (map[string][]Process, bool) {
+	table, err := d.run("--query-compute-apps=gpu_uuid,pid,used_memory", "--format=csv,noheader,nounits")
+	if err != nil {
+		return nil, false
+	}
+	all := map[string][]Process{}
+	for row := range strings.Lines(table) {
+		cells := strings.Split(row, ",")
+		if len(cells) != 3 {
+			continue
+		}
+		uuid := cell(cells[0])
+		if pid := parsed[int](cell(cells[1])); pid != nil {
+			p := Process{PID: *pid}
+			if used := parsed[int64](cell(cells[2])); used != nil {
+				p.Memory = new(*used * mib)
+			}
+			all[uuid] = append(all[uuid], p)
+		}
+	}
+	return all, true
+}
+
+func (d *smiDriver) restore(string, Settings) error { return nvmlFunctionNotFound }
 
 // cudaVersion is in the heading of the long report; no column has it.
 func (d *smiDriver) cudaVersion() *string {

@@ -28,11 +28,14 @@ case "$*" in
 *compute_cap*) answer=full ;;
 *driver_version*) answer=basic ;;
 *temperature*) answer=readings ;;
+*compute-apps*) answer=apps ;;
+*ecc.errors*) answer=state ;;
+-L) answer=list ;;
 *) answer=report ;;
 esac
 [ $answer = readings ] && [ -p DIRECTORY/slow ] && read -r line <DIRECTORY/slow
 [ -r DIRECTORY/$answer ] || { echo "Field \"compute_cap\" is not a valid field to query."; exit 2; }
-while read -r line; do echo "$line"; done <DIRECTORY/$answer
+while IFS= read -r line; do echo "$line"; done <DIRECTORY/$answer
 `, "DIRECTORY", directory)
 	for name, text := range answers {
 		if err := os.WriteFile(filepath.Join(directory, name), []byte(text), 0o600); err != nil {
@@ -263,5 +266,57 @@ func TestSMIGetsNoSecrets(t *testing.T) {
 	driver.survey()
 	if got := strings.Join(calls(t, directory), "\n"); strings.Contains(got, "dc_secret") || !strings.Contains(got, "LC_ALL") {
 		t.Errorf("its environment:\n%s", got)
+	}
+}
+
+func TestSMIDividedGPU(t *testing.T) {
+	driver, _ := standIn(t, map[string]string{
+		"full": "0, GPU-1, NVIDIA L4, 580.95.05, 23034, 23034, 00000000:01:00.0, 72.00, 8.9, 4, 16, [N/A]\n" +
+			"1, GPU-2, NVIDIA A30, 580.95.05, 24576, 24000, 00000000:02:00.0, 165.00, 8.0, 4, 16, Enabled\n" +
+			"2, GPU-3, NVIDIA A30, 580.95.05, 24576, 24576, 00000000:03:00.0, 165.00, 8.0, 4, 16, Enabled\n",
+		"report": smiReport,
+		"list": "GPU 0: NVIDIA L4 (UUID: GPU-1)\nGPU 1: NVIDIA A30 (UUID: GPU-2)\n" +
+			"  MIG 1g.6gb      Device  0: (UUID: MIG-a1)\n  MIG 2g.12gb     Device  1: (UUID: MIG-b2)\nGPU 2: NVIDIA A30 (UUID: GPU-3)\n",
+	})
+	got := driver.survey()
+	part := func(index int, uuid, model string) GPU {
+		return GPU{
+			Index: index, UUID: uuid, Vendor: "nvidia", Model: model, Parent: "GPU-2", PCIBusID: new("00000000:02:00.0"),
+			ComputeCapability: new("8.0"), PCIeGeneration: new(4), PCIeWidth: new(16),
+		}
+	}
+	want := []GPU{part(15, "MIG-a1", "NVIDIA A30 MIG 1g.6gb"), part(16, "MIG-b2", "NVIDIA A30 MIG 2g.12gb")}
+	if diff := cmp.Diff(want, got.gpus[1:]); diff != "" || got.gpus[0].UUID != "GPU-1" {
+		t.Errorf("first %s, instances (-want +got):\n%s", got.gpus[0].UUID, diff)
+	}
+	var codes []string
+	for _, gap := range got.gaps {
+		codes = append(codes, gap.Code)
+	}
+	if diff := cmp.Diff([]string{"gpu_incomplete", "gpu_incomplete", "gpu_empty"}, codes); diff != "" {
+		t.Errorf("gaps (-want +got):\n%s", diff)
+	}
+}
+
+func TestSMIInspect(t *testing.T) {
+	driver, _ := standIn(t, map[string]string{
+		"state": "GPU-1, 764, 0\nGPU-2, 0, [N/A]\n",
+		"apps":  "GPU-1, 4711, 300\nGPU-1, 4712, [N/A]\n",
+	})
+	want := []GPUState{
+		{UUID: "GPU-2", MemoryUsed: new(int64(0)), Compute: []Process{}},
+		{
+			UUID: "GPU-1", MemoryUsed: new(int64(764 << 20)), ECCErrors: new(uint64(0)),
+			Compute: []Process{{PID: 4711, Memory: new(int64(300 << 20))}, {PID: 4712}},
+		},
+		{UUID: "GPU-3", Lost: true},
+		{UUID: "MIG-a1"},
+	}
+	if diff := cmp.Diff(want, driver.inspect([]string{"GPU-2", "GPU-1", "GPU-3", "MIG-a1"})); diff != "" {
+		t.Errorf("states (-want +got):\n%s", diff)
+	}
+	wantTenants := []Tenancy{{"GPU-1", []Process{{PID: 4711, Memory: new(int64(300 << 20))}, {PID: 4712}}}}
+	if diff := cmp.Diff(wantTenants, driver.tenants()); diff != "" {
+		t.Errorf("tenants (-want +got):\n%s", diff)
 	}
 }

@@ -50,12 +50,10 @@ func virtualized(ctx context.Context, _ Options) *bool {
 func hasCPUSensor(_ context.Context, o Options) bool { return len(cpuSensors(o.root)) > 0 }
 
 // nvidiaOnBus reports whether an NVIDIA display controller is plugged in, driver or not.
-func nvidiaOnBus(o Options) bool {
-	devices := filepath.Join(o.root, "sys/bus/pci/devices")
-	entries, _ := os.ReadDir(devices)
-	return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
-		return line(devices, e.Name(), "vendor") == "0x10de" && strings.HasPrefix(line(devices, e.Name(), "class"), "0x03")
-	})
+func nvidiaOnBus(o Options) bool { return nvidiaCardsOnBus(o) > 0 }
+
+func isNVIDIA(device string) bool {
+	return line(device, "vendor") == "0x10de" && strings.HasPrefix(line(device, "class"), "0x03")
 }
 
 // line is the one line of a kernel file, "" if there is none.

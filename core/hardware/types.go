@@ -12,12 +12,14 @@ type Survey struct {
 	At            time.Time `json:"at"`
 }
 
-// GPU is one graphics card. Its place in the list is its place in every array of a Sample. Index is
-// the driver's, by which an owner names it: those of GPUs the driver has lost are left out.
+// GPU is one unit that can be used by itself: a graphics card, or an instance of one that its owner has
+// divided. Its place in the list is its place in every array of a Sample. Index is that by which an owner
+// names it: of a whole NVIDIA GPU the driver's, see [instanceIndex] for the others. Those of GPUs the driver
+// has lost are left out, and keep their numbers.
 type GPU struct {
 	Index             int      `json:"index"`
 	UUID              string   `json:"uuid"`
-	Vendor            string   `json:"vendor"` // "nvidia"
+	Vendor            string   `json:"vendor"` // "nvidia", "amd"
 	Model             string   `json:"model"`
 	VRAMTotalMB       *int64   `json:"vram_total_mb"`
 	VRAMAvailableMB   *int64   `json:"vram_available_mb"`
@@ -26,6 +28,8 @@ type GPU struct {
 	ComputeCapability *string  `json:"compute_capability"`
 	PCIeGeneration    *int     `json:"pcie_generation"`
 	PCIeWidth         *int     `json:"pcie_width"`
+	Parent            string   `json:"parent,omitempty"` // of an instance: the UUID of the GPU it is part of
+	Render            string   `json:"render,omitempty"` // of an AMD GPU: its device below /dev/dri
 }
 
 // System is the machine around the GPUs. Disk is that of the path the survey was asked about.
