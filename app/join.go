@@ -230,11 +230,11 @@ func agentOptions(cfg *config.Config, this protocol.Agent, log *slog.Logger) (ag
 			Currency:           cfg.Offer.Currency,
 		},
 		Limits: agent.Limits{
-			Rentals:               cfg.Limits.Rentals,
-			Pids:                  cfg.Limits.Pids,
-			Ports:                 cfg.Limits.MaxPorts,
-			ShmBytes:              cfg.Limits.MaxShmBytes,
-			AllowLoopbackRegistry: cfg.Images.AllowLoopbackRegistry,
+			Rentals:    cfg.Limits.Rentals,
+			Pids:       cfg.Limits.Pids,
+			Ports:      cfg.Limits.MaxPorts,
+			ShmBytes:   cfg.Limits.MaxShmBytes,
+			Registries: registries(cfg),
 		},
 		Relay:     terms,
 		StopGrace: cfg.Limits.StopGrace,
@@ -242,6 +242,11 @@ func agentOptions(cfg *config.Config, this protocol.Agent, log *slog.Logger) (ag
 
 		AllowOldEngine: cfg.UnsafeAllowOldEngine,
 	}, nil
+}
+
+// registries are those that the owner lets images come from.
+func registries(cfg *config.Config) rental.Registries {
+	return rental.Registries{Allow: cfg.Images.AllowRegistries, Deny: cfg.Images.DenyRegistries, Loopback: cfg.Images.AllowLoopbackRegistry}
 }
 
 // relayTerms reads the files that the owner's own relay needs; nil where none is configured.

@@ -90,7 +90,7 @@ func TestSameOrderTwice(t *testing.T) {
 // What its owner has narrowed since does not change what a known order says.
 func TestSameOrderAfterLimitsAreNarrowed(t *testing.T) {
 	onRig(t, func(t *testing.T, m *rig) {
-		m.opts.Limits.AllowLoopbackRegistry = true
+		m.opts.Limits.Registries.Loopback = true
 		start := with(order("r-1"), func(o *protocol.StartInstance) {
 			o.Image, o.ShmSize = "localhost:5000/a", 1<<30
 			o.PortMapping[protocol.PortKey{Port: 80, Protocol: "tcp"}] = 10080

@@ -44,8 +44,8 @@ type Limits struct {
 	Pids     int64 // processes of a rental; default 4096
 	Ports    int   // of a rental; default 32
 	ShmBytes int64 // most shared memory of a rental; default: as much as its RAM
-	// AllowLoopbackRegistry lets images come from this very machine, as they do in a sandbox.
-	AllowLoopbackRegistry bool
+	// Registries are those that images may come from.
+	Registries rental.Registries
 }
 
 // withDefaults fills in what was left open and refuses what makes no sense.

@@ -227,12 +227,16 @@ func TestReadImage(t *testing.T) {
 		}
 	}
 	for _, image := range bad {
-		if got, refusal := readImage(image, Limits{AllowLoopbackRegistry: true}); refusal == nil {
+		if got, refusal := readImage(image, Limits{Registries: rental.Registries{Loopback: true}}); refusal == nil {
 			t.Errorf("with loopback allowed, %q became %q", image, got)
 		}
 	}
+	denied := Limits{Registries: rental.Registries{Deny: []string{"docker.io/someone"}}}
+	if got, refusal := readImage("someone/thing", denied); refusal == nil || refusal.Code != protocol.ImageForbidden {
+		t.Errorf("an image of a denied part of a registry became %q, %v", got, refusal)
+	}
 	for _, image := range loopback {
-		if _, refusal := readImage(image, Limits{AllowLoopbackRegistry: true}); refusal != nil {
+		if _, refusal := readImage(image, Limits{Registries: rental.Registries{Loopback: true}}); refusal != nil {
 			t.Errorf("with loopback allowed, %q: %v", image, refusal)
 		}
 	}

@@ -52,7 +52,7 @@ func (l *loop) startRental(order *protocol.StartInstance, answer func(error)) {
 // has, nor for a pause since: whether it is the same order, the book decides.
 func judge(host *Status, limits Limits, order *protocol.StartInstance, known *rental.Status, now time.Time) (rental.Spec, *protocol.Error) {
 	if known != nil {
-		then := Limits{Pids: known.Spec.PidsLimit, Ports: math.MaxUint16, AllowLoopbackRegistry: true}
+		then := Limits{Pids: known.Spec.PidsLimit, Ports: math.MaxUint16, Registries: rental.Registries{Loopback: true}}
 		return readOrder(order, append(slices.Clone(known.Spec.GPUs), gpusOf(host)...), then)
 	}
 	if refusal := closed(host); refusal != nil {
