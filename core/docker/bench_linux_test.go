@@ -45,7 +45,7 @@ func BenchmarkStart(b *testing.B) {
 			b.Fatal(err)
 		}
 		agent = append(agent, time.Since(began))
-		if err := e.Remove(b.Context(), s.ID); err != nil {
+		if err := e.Remove(b.Context(), s.ID, ""); err != nil {
 			b.Fatal(err)
 		}
 		command(&plain)

@@ -99,13 +99,18 @@ func (e *Engine) existing(ctx context.Context, id rental.ID, shape string) (stri
 	if !found { // an earlier call is not through yet, or a removal; either will be
 		return "", rental.Failf(rental.CodeDockerUnavailable, "Docker is still making or removing a container of rental %s.", id)
 	}
-	if !e.seal.made(there.Config.Labels, id) {
+	if owner, ours := e.owner(there); !ours || owner != id {
 		return "", rental.Failf(rental.CodeConflict, "The name %s belongs to a container that is not this agent's.", containerName(id))
 	}
 	if there.Config.Labels[labelSpec] != shape {
 		return "", rental.Failf(rental.CodeConflict, "Rental %s exists already and was rented differently.", id)
 	}
 	return there.ID, nil
+}
+
+// owner is the rental that a container was made for by this host's agent.
+func (e *Engine) owner(there container.InspectResponse) (rental.ID, bool) {
+	return e.seal.rentalOf(there.Config.Labels, string(there.HostConfig.NetworkMode), there.Name)
 }
 
 // inspect looks at a container by name or id.
@@ -145,6 +150,9 @@ func (e *Engine) Start(ctx context.Context, containerID string) (rental.Containe
 	up := rental.Container{ID: there.ID, StartedAt: started}
 	if !there.State.Running {
 		return up, nil // it was quick; how it ended is for Wait to say
+	}
+	if err := e.verify(ctx, there); err != nil {
+		return rental.Container{}, err
 	}
 	up.Routes, err = routesOf(there)
 	return up, err

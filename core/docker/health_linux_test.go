@@ -33,7 +33,7 @@ func TestRentalsAreNeverWithoutSeccomp(t *testing.T) {
 			if unfit != nil && (!strings.Contains(unfit.text, "system calls") || unfit.fix == "") {
 				t.Errorf("problem %q, fix %q", unfit.text, unfit.fix)
 			}
-			if options := securityOptions(factsOf(said)); !slices.Contains(options, seccompOption+systemCallFilter()) {
+			if options := securityOptions(factsOf(said).AppArmor); !slices.Contains(options, seccompOption+systemCallFilter()) {
 				t.Errorf("security options %q do not hold our own filter", options)
 			}
 		})

@@ -17,9 +17,10 @@ const (
 	labelPrefix  = "distributedcompute."
 	labelManaged = "distributedcompute.managed" // "1"
 	labelRental  = "distributedcompute.rental"  // the rental's id
-	labelOwner   = "distributedcompute.owner"   // keyed hash of the rental's id or the network's name
+	labelOwner   = "distributedcompute.owner"   // keyed hash of a container's other labels and network, or of a network's name
 	labelSpec    = "distributedcompute.spec"    // hash of what was rented
 	labelPorts   = "distributedcompute.ports"   // the rented ports as JSON
+	labelGPUs    = "distributedcompute.gpus"    // the rented GPUs as JSON
 )
 
 // containerName is fixed by the rental, so that creating twice cannot give two.
@@ -30,11 +31,18 @@ type seal struct{ key []byte }
 
 func newSeal(key []byte) seal { return seal{key: slices.Clone(key)} }
 
-// of is the owner's label for a thing of a kind.
-func (s seal) of(kind, name string) string {
+// of is the owner's label for a thing of a kind, which is told from others by its parts.
+func (s seal) of(kind string, parts ...string) string {
 	mac := hmac.New(sha256.New, s.key)
-	fmt.Fprintf(mac, "%s\x00%s", kind, name)
+	for _, part := range append([]string{kind}, parts...) {
+		fmt.Fprintf(mac, "%d:%s", len(part), part)
+	}
 	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// ofContainer is the owner's label of a container with these other labels of ours, on this network.
+func (s seal) ofContainer(labels map[string]string, net string) string {
+	return s.of(kindContainer, labels[labelRental], labels[labelSpec], labels[labelPorts], labels[labelGPUs], net)
 }
 
 // holds reports whether label is the owner's for that thing.
@@ -48,19 +56,15 @@ const (
 	kindNetwork   = "network"
 )
 
-// rentalOf is the rental that a container was made for by this host's agent.
-func (s seal) rentalOf(labels map[string]string) (rental.ID, bool) {
+// rentalOf is the rental that a container was made for by this host's agent, by its labels, its network and its name. Labels
+// are a hint and no more: who can read them can copy all of them. Names are there once, and what copies
+// that, too, once the rental's own container is gone, has another id than the ledger knows.
+func (s seal) rentalOf(labels map[string]string, net string, names ...string) (rental.ID, bool) {
 	id, err := rental.ParseID(labels[labelRental])
-	if err != nil || !s.holds(labels[labelOwner], kindContainer, string(id)) {
+	if err != nil || !hmac.Equal([]byte(labels[labelOwner]), []byte(s.ofContainer(labels, net))) {
 		return "", false
 	}
-	return id, true
-}
-
-// made reports whether these are the labels of the container made for a rental.
-func (s seal) made(labels map[string]string, id rental.ID) bool {
-	owner, ok := s.rentalOf(labels)
-	return ok && owner == id
+	return id, slices.Contains(names, "/"+containerName(id))
 }
 
 // fingerprint is the hash of what shapes a container. Terms that may change while it runs do not count.

@@ -148,7 +148,7 @@ func create(t testing.TB, e *docker.Engine, s rental.Spec) string {
 		t.Fatalf("Create: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := e.Remove(context.Background(), s.ID); err != nil {
+		if err := e.Remove(context.Background(), s.ID, ""); err != nil {
 			t.Errorf("Remove: %v", err)
 		}
 	})

@@ -50,9 +50,10 @@ const (
 )
 
 var (
-	gpuPattern = regexp.MustCompile(`^(GPU|MIG)-[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
-	envPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,255}$`)
-	idPattern  = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	gpuPattern  = regexp.MustCompile(`^(GPU|MIG)-[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
+	nodePattern = regexp.MustCompile(`^/dev/(kfd|dri/renderD[1-9][0-9]{2,5})$`)
+	envPattern  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,255}$`)
+	idPattern   = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 )
 
 // facts are what the policy needs to know of the engine.
@@ -61,6 +62,8 @@ type facts struct {
 	Quota        bool   // its storage has been seen to hold a container to its size
 	LiveRestore  bool   // containers outlive its restarts
 	Architecture string // its processor, as images name it
+	OffersCDI    bool   // it can hand out devices that are described on the host, NVIDIA's maybe among them
+	CDI          bool   // it is to hand out NVIDIA's GPUs by their description, as their hook does not
 }
 
 // plan is everything that is asked of the engine for one rental.
@@ -85,11 +88,18 @@ func newPlan(spec rental.Spec, image rental.Image, brought luggage, net string, 
 	if err != nil {
 		return plan{}, err
 	}
-	labels, err := labels(spec, image, brought.Labels, seal)
+	labels, err := labels(spec, image, brought.Labels, net, seal)
 	if err != nil {
 		return plan{}, err
 	}
-	exposed, published := ports(spec.Ports)
+	host, err := shape{
+		Network: net, MemoryBytes: spec.MemoryBytes, NanoCPUs: int64(spec.CPUs * 1e9), Pids: spec.PidsLimit, ShmBytes: shm(spec),
+		Storage: storage(spec, facts), Ports: spec.Ports, GPUs: spec.GPUs, AppArmor: facts.AppArmor, CDI: facts.CDI,
+	}.hostConfig()
+	if err != nil {
+		return plan{}, err
+	}
+	exposed, _ := ports(spec.Ports)
 	return plan{
 		Name: containerName(spec.ID),
 		Config: &container.Config{
@@ -102,38 +112,60 @@ func newPlan(spec rental.Spec, image rental.Image, brought luggage, net string, 
 			Healthcheck: &container.HealthConfig{Test: []string{"NONE"}},
 			StopTimeout: new(stopSeconds),
 		},
-		HostConfig: &container.HostConfig{
-			Runtime:      runtimeName,
-			NetworkMode:  container.NetworkMode(net),
-			PortBindings: published,
-			DNS:          resolvers,
-			DNSSearch:    noSearch,
-			// Only the agent may start a rental: an engine that does would be ahead of every check.
-			RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
-			Init:          new(true),
-			CapDrop:       []string{"ALL"},
-			CapAdd:        capabilities,
-			SecurityOpt:   securityOptions(facts),
-			IpcMode:       container.IPCModePrivate,
-			CgroupnsMode:  container.CgroupnsModePrivate,
-			ShmSize:       shm(spec),
-			OomScoreAdj:   oomScore,
-			LogConfig: container.LogConfig{
-				Type:   "local",
-				Config: map[string]string{"max-size": maxLogFile, "max-file": maxLogFiles},
-			},
-			StorageOpt: storage(spec, facts),
-			Resources: container.Resources{
-				Memory:         spec.MemoryBytes,
-				MemorySwap:     spec.MemoryBytes, // the sum of both: no swap
-				NanoCPUs:       int64(spec.CPUs * 1e9),
-				PidsLimit:      new(spec.PidsLimit),
-				Ulimits:        []*container.Ulimit{{Name: "core", Soft: 0, Hard: 0}},
-				DeviceRequests: deviceRequests(spec.GPUs),
-			},
-		},
+		HostConfig: host,
 		Networking: &network.NetworkingConfig{
 			EndpointsConfig: map[string]*network.EndpointSettings{net: {}},
+		},
+	}, nil
+}
+
+// shape is what one rental's place on the host differs in from another's.
+type shape struct {
+	Network               string
+	MemoryBytes, ShmBytes int64
+	NanoCPUs, Pids        int64
+	Storage               map[string]string
+	Ports                 []rental.Port
+	GPUs                  []rental.GPU
+	AppArmor, CDI         bool
+}
+
+// hostConfig is all that concerns the host. The same function tells what a container that runs must look like.
+func (s shape) hostConfig() (*container.HostConfig, error) {
+	devices, err := deviceNodes(s.GPUs)
+	if err != nil {
+		return nil, err
+	}
+	_, published := ports(s.Ports)
+	return &container.HostConfig{
+		Runtime:      runtimeName,
+		NetworkMode:  container.NetworkMode(s.Network),
+		PortBindings: published,
+		DNS:          resolvers,
+		DNSSearch:    noSearch,
+		// Only the agent may start a rental: an engine that does would be ahead of every check.
+		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		Init:          new(true),
+		CapDrop:       []string{"ALL"},
+		CapAdd:        capabilities,
+		SecurityOpt:   securityOptions(s.AppArmor),
+		IpcMode:       container.IPCModePrivate,
+		CgroupnsMode:  container.CgroupnsModePrivate,
+		ShmSize:       s.ShmBytes,
+		OomScoreAdj:   oomScore,
+		LogConfig: container.LogConfig{
+			Type:   "local",
+			Config: map[string]string{"max-size": maxLogFile, "max-file": maxLogFiles},
+		},
+		StorageOpt: s.Storage,
+		Resources: container.Resources{
+			Devices:        devices,
+			Memory:         s.MemoryBytes,
+			MemorySwap:     s.MemoryBytes, // the sum of both: no swap
+			NanoCPUs:       s.NanoCPUs,
+			PidsLimit:      new(s.Pids),
+			Ulimits:        []*container.Ulimit{{Name: "core", Soft: 0, Hard: 0}},
+			DeviceRequests: deviceRequests(s.GPUs, s.CDI),
 		},
 	}, nil
 }
@@ -197,15 +229,22 @@ func errorsOf(failures ...*rental.Failure) error {
 
 func checkGPUs(gpus []rental.GPU) *rental.Failure {
 	seen := make(map[string]bool, len(gpus))
-	for _, gpu := range gpus {
-		id := strings.ToLower(gpu.UUID)
-		if !gpuPattern.MatchString(gpu.UUID) {
+	for i, gpu := range gpus {
+		if gpu.Vendor == rental.NVIDIA && !gpuPattern.MatchString(gpu.UUID) {
 			return rental.Failf(rental.CodeInvalid, "GPU %.80q is not a GPU's UUID.", gpu.UUID)
 		}
-		if seen[id] {
-			return rental.Failf(rental.CodeInvalid, "GPU %s is asked for twice.", gpu.UUID)
+		if _, err := gpu.DeviceNodes(); err != nil {
+			return rental.Failf(rental.CodeInvalid, "%v.", err)
 		}
-		seen[id] = true
+		for _, name := range []string{strings.ToLower(gpu.UUID), gpu.Render} {
+			if name != "" && seen[name] {
+				return rental.Failf(rental.CodeInvalid, "GPU %.80s is asked for twice.", name)
+			}
+			seen[name] = true
+		}
+		if slices.ContainsFunc(gpus[:i], gpu.Overlaps) {
+			return rental.Failf(rental.CodeInvalid, "GPU %.80s and a part of it are asked for.", gpu.UUID)
+		}
 	}
 	return nil
 }
@@ -247,31 +286,77 @@ func environment(spec rental.Spec, brought []string) ([]string, error) {
 			env = append(env, name)
 		}
 	}
-	visible := noGPU
-	if len(spec.GPUs) > 0 {
-		visible = strings.Join(uuids(spec.GPUs), ",")
-	}
-	return append(env, "NVIDIA_VISIBLE_DEVICES="+visible, "NVIDIA_DRIVER_CAPABILITIES="+gpuAbilities), nil
+	return append(env, visibleVariable+"="+visibleDevices(spec.GPUs), "NVIDIA_DRIVER_CAPABILITIES="+gpuAbilities), nil
 }
 
-// deviceRequests ask for exactly these GPUs.
-func deviceRequests(gpus []rental.GPU) []container.DeviceRequest {
-	if len(gpus) == 0 {
+// visibleVariable tells NVIDIA's runtime which GPUs to hand out.
+const visibleVariable = "NVIDIA_VISIBLE_DEVICES"
+
+func visibleDevices(gpus []rental.GPU) string {
+	if ids := uuids(gpus); len(ids) > 0 {
+		return strings.Join(ids, ",")
+	}
+	return noGPU
+}
+
+// The drivers of engines that hand out NVIDIA's GPUs: by NVIDIA's own hook, or by what the host says of its devices.
+const (
+	driverHook = "nvidia"
+	driverCDI  = "cdi"
+	cdiKind    = "nvidia.com/gpu="
+)
+
+// deviceRequests ask for exactly these GPUs, where they are NVIDIA's.
+func deviceRequests(gpus []rental.GPU, cdi bool) []container.DeviceRequest {
+	ids := uuids(gpus)
+	switch {
+	case len(ids) == 0:
 		return nil
+	case cdi:
+		for i, id := range ids {
+			ids[i] = cdiKind + id
+		}
+		return []container.DeviceRequest{{Driver: driverCDI, DeviceIDs: ids}}
 	}
 	return []container.DeviceRequest{{
-		Driver:       "nvidia",
-		DeviceIDs:    uuids(gpus),
+		Driver:       driverHook,
+		DeviceIDs:    ids,
 		Capabilities: [][]string{append([]string{"gpu"}, strings.Split(gpuAbilities, ",")...)},
 	}}
 }
 
+// uuids are those of NVIDIA's GPUs, which engines are asked for by UUID.
 func uuids(gpus []rental.GPU) []string {
-	ids := make([]string, len(gpus))
-	for i, gpu := range gpus {
-		ids[i] = gpu.UUID
+	var ids []string
+	for _, gpu := range gpus {
+		if gpu.Vendor == rental.NVIDIA {
+			ids = append(ids, gpu.UUID)
+		}
 	}
 	return ids
+}
+
+// deviceNodes are the devices of the host that come with these GPUs, each once. They may be read and written; to make
+// others like them takes a capability that rentals do not have.
+func deviceNodes(gpus []rental.GPU) ([]container.DeviceMapping, error) {
+	var nodes []container.DeviceMapping
+	seen := make(map[string]bool)
+	for _, gpu := range gpus {
+		paths, err := gpu.DeviceNodes()
+		if err != nil {
+			return nil, rental.Failf(rental.CodeInvalid, "%v.", err)
+		}
+		for _, place := range paths {
+			if !nodePattern.MatchString(place) {
+				return nil, rental.Failf(rental.CodeInvalid, "%.80q is no device of a GPU.", place)
+			}
+			if !seen[place] {
+				nodes = append(nodes, container.DeviceMapping{PathOnHost: place, PathInContainer: place, CgroupPermissions: "rw"})
+			}
+			seen[place] = true
+		}
+	}
+	return nodes, nil
 }
 
 // ports are published on loopback, each on a port that the engine chooses.
@@ -289,7 +374,7 @@ func natPort(port rental.Port) nat.Port {
 }
 
 // labels are what the container is known by. What an image has of ours is overridden, and emptied where we set none.
-func labels(spec rental.Spec, image rental.Image, brought []string, seal seal) (map[string]string, error) {
+func labels(spec rental.Spec, image rental.Image, brought []string, net string, seal seal) (map[string]string, error) {
 	shape, err := fingerprint(spec, image)
 	if err != nil {
 		return nil, err
@@ -297,6 +382,10 @@ func labels(spec rental.Spec, image rental.Image, brought []string, seal seal) (
 	rented, err := json.Marshal(spec.Ports)
 	if err != nil {
 		return nil, fmt.Errorf("encoding ports: %w", err)
+	}
+	gpus, err := json.Marshal(spec.GPUs)
+	if err != nil {
+		return nil, fmt.Errorf("encoding GPUs: %w", err)
 	}
 	set := make(map[string]string)
 	for _, name := range brought {
@@ -307,19 +396,22 @@ func labels(spec rental.Spec, image rental.Image, brought []string, seal seal) (
 	maps.Copy(set, map[string]string{
 		labelManaged: "1",
 		labelRental:  string(spec.ID),
-		labelOwner:   seal.of(kindContainer, string(spec.ID)),
 		labelSpec:    shape,
 		labelPorts:   string(rented),
+		labelGPUs:    string(gpus),
 	})
+	set[labelOwner] = seal.ofContainer(set, net)
 	return set, nil
 }
 
+const appArmorOption = "apparmor=docker-default"
+
 // securityOptions name our own filter of system calls, whatever the engine's is: old engines let through what new
 // ones have learned to refuse, some filter nothing, and a host may have loosened its own.
-func securityOptions(facts facts) []string {
+func securityOptions(appArmor bool) []string {
 	options := []string{"no-new-privileges:true", seccompOption + systemCallFilter()}
-	if facts.AppArmor {
-		options = append(options, "apparmor=docker-default")
+	if appArmor {
+		options = append(options, appArmorOption)
 	}
 	return options
 }

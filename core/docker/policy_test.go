@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -295,8 +296,40 @@ func brokenPromises(s rental.Spec, p plan) (broken []string) {
 	}
 	promise(p.Config.Image == testImage.ID && p.Config.Entrypoint == nil && !p.Config.Tty, "image %s", p.Config.Image)
 	promise(slices.Equal(p.Config.Healthcheck.Test, []string{"NONE"}), "health check %v", p.Config.Healthcheck)
-	promise(p.Name == "dc-"+string(s.ID) && testSeal.made(p.Config.Labels, s.ID), "labels %v", p.Config.Labels)
+	promise(p.Name == "dc-"+string(s.ID) && sealed(p, s.ID), "labels %v", p.Config.Labels)
 	return broken
+}
+
+// sealed reports whether a plan's labels are the owner's, for its network.
+func sealed(p plan, id rental.ID) bool {
+	owner, ours := testSeal.rentalOf(p.Config.Labels, string(p.HostConfig.NetworkMode), "/"+p.Name)
+	return ours && owner == id
+}
+
+// Whoever changes a label, or the network, has no container of ours.
+func TestSealHoldsForAContainerAsItWasMade(t *testing.T) {
+	p, err := newPlan(greatest(), testImage, testBrought, "dc-net-test", facts{}, testSeal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !sealed(p, "r-42") {
+		t.Fatal("a plan does not hold its own seal")
+	}
+	for _, name := range []string{labelRental, labelOwner, labelSpec, labelPorts, labelGPUs} {
+		changed := maps.Clone(p.Config.Labels)
+		changed[name] += "0"
+		if _, ours := testSeal.rentalOf(changed, "dc-net-test", "/"+p.Name); ours {
+			t.Errorf("the seal holds with another label %s", name)
+		}
+	}
+	for what, at := range map[string][2]string{"network": {"dc-net-other", p.Name}, "name": {"dc-net-test", "copy"}} {
+		if _, ours := testSeal.rentalOf(p.Config.Labels, at[0], "/"+at[1]); ours {
+			t.Errorf("the seal holds with another %s", what)
+		}
+	}
+	if one, other := testSeal.of(kindContainer, "a", "bc"), testSeal.of(kindContainer, "ab", "c"); one == other {
+		t.Error("parts of a seal run into each other")
+	}
 }
 
 func TestSealHoldsForOneThingAlone(t *testing.T) {

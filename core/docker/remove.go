@@ -3,7 +3,6 @@ package docker
 import (
 	"context"
 	"math"
-	"slices"
 	"sync"
 	"time"
 
@@ -55,16 +54,18 @@ func (e *Engine) Stop(ctx context.Context, containerID string, grace time.Durati
 }
 
 // Remove implements rental.Engine.
-func (e *Engine) Remove(ctx context.Context, id rental.ID) error {
+func (e *Engine) Remove(ctx context.Context, id rental.ID, containerID string) error {
 	there, found, err := e.inspect(ctx, containerName(id))
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case !found:
+	}
+	if !found {
 		return e.sweepNetworks(ctx) // its network may be there without it
-	case !e.seal.made(there.Config.Labels, id):
+	}
+	owner, ours := e.owner(there)
+	if !ours || owner != id || (containerID != "" && there.ID != containerID) {
 		e.log.Warn("container is not this agent's and stays", "rental", id, "container", there.ID)
-		return nil
+		return e.sweepNetworks(ctx)
 	}
 	if err := e.removeContainer(ctx, there.ID); err != nil {
 		return err
@@ -117,8 +118,8 @@ func (e *Engine) Holdings(ctx context.Context) ([]rental.Holding, error) {
 	}
 	holdings := make([]rental.Holding, 0, len(found))
 	for _, c := range found {
-		id, ours := e.seal.rentalOf(c.Labels)
-		if !ours || !slices.Contains(c.Names, "/"+containerName(id)) { // a copy of a rental has its labels, too
+		id, ours := e.seal.rentalOf(c.Labels, c.HostConfig.NetworkMode, c.Names...)
+		if !ours {
 			continue
 		}
 		holdings = append(holdings, rental.Holding{

@@ -342,7 +342,7 @@ func TestStopAndExits(t *testing.T) {
 		if err := e.Stop(t.Context(), nothing, time.Second); err != nil {
 			t.Errorf("Stop: %v", err)
 		}
-		if err := e.Remove(t.Context(), "never-was"); err != nil {
+		if err := e.Remove(t.Context(), "never-was", ""); err != nil {
 			t.Errorf("Remove: %v", err)
 		}
 		_, err := e.Wait(t.Context(), nothing)
@@ -368,7 +368,7 @@ func TestRemoveLeavesNothing(t *testing.T) {
 	if cli(t, "volume", "ls", "-q") == volumes {
 		t.Fatal("the image's volume was not made, so there is nothing to test")
 	}
-	if err := e.Remove(t.Context(), s.ID); err != nil {
+	if err := e.Remove(t.Context(), s.ID, ""); err != nil {
 		t.Fatal(err)
 	}
 	if now := cli(t, "volume", "ls", "-q"); now != volumes {
@@ -388,7 +388,7 @@ func TestRemoveFreesItsNetworkOfGuests(t *testing.T) {
 	s := spec("visited")
 	c := rent(t, e, s)
 	join(t, c)
-	if err := e.Remove(t.Context(), s.ID); err != nil {
+	if err := e.Remove(t.Context(), s.ID, ""); err != nil {
 		t.Fatal(err)
 	}
 	if now := cli(t, "network", "ls", "-q"); now != networks {
@@ -405,11 +405,11 @@ func TestRemoveDoesNotWaitForOtherNetworks(t *testing.T) {
 	c := rent(t, e, s)
 	network := join(t, c)
 	cli(t, "rm", "-f", c.ID) // now a network is left that cannot be removed
-	if err := e.Remove(t.Context(), "never-was"); err != nil {
+	if err := e.Remove(t.Context(), "never-was", ""); err != nil {
 		t.Errorf("Remove: %v", err)
 	}
 	cli(t, "network", "disconnect", network, "guest")
-	if err := e.Remove(t.Context(), "never-was"); err != nil {
+	if err := e.Remove(t.Context(), "never-was", ""); err != nil {
 		t.Errorf("Remove: %v", err)
 	}
 	if left := cli(t, "network", "ls", "-q", "--filter", "name="+network); left != "" {
@@ -457,7 +457,7 @@ func TestHoldingsAreOurOwn(t *testing.T) {
 		t.Errorf("with another key: %v, %v", holdings, err)
 	}
 
-	if err := e.Remove(t.Context(), "forged"); err != nil {
+	if err := e.Remove(t.Context(), "forged", ""); err != nil {
 		t.Errorf("Remove of a name that is someone else's: %v", err)
 	}
 	cli(t, "inspect", "dc-forged")

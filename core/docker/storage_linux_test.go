@@ -87,7 +87,7 @@ func (s *stored) rent(t *testing.T, id rental.ID, disk int64, args ...string) re
 		t.Fatalf("Create: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := s.Remove(context.Background(), id); err != nil {
+		if err := s.Remove(context.Background(), id, ""); err != nil {
 			t.Errorf("Remove: %v", err)
 		}
 	})

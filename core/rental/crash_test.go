@@ -91,8 +91,8 @@ func (m mortalEngine) Stop(ctx context.Context, containerID string, grace time.D
 	return m.fate.call(ctx, "Stop", func() error { return m.Engine.Stop(ctx, containerID, grace) })
 }
 
-func (m mortalEngine) Remove(ctx context.Context, id rental.ID) error {
-	return m.fate.call(ctx, "Remove", func() error { return m.Engine.Remove(ctx, id) })
+func (m mortalEngine) Remove(ctx context.Context, id rental.ID, containerID string) error {
+	return m.fate.call(ctx, "Remove", func() error { return m.Engine.Remove(ctx, id, containerID) })
 }
 
 func (m mortalEngine) Holdings(ctx context.Context) (all []rental.Holding, err error) {

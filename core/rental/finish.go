@@ -43,7 +43,9 @@ func (l *life) clear(ctx context.Context) error {
 	if err := l.stop(ctx); err != nil {
 		return err
 	}
-	if err := l.insist(ctx, always, func(ctx context.Context) error { return l.opts.Engine.Remove(ctx, l.id) }); err != nil {
+	_, rec := l.page.read()
+	err := l.insist(ctx, always, func(ctx context.Context) error { return l.opts.Engine.Remove(ctx, l.id, rec.ContainerID) })
+	if err != nil {
 		return err
 	}
 	if withdrawn != nil {

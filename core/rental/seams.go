@@ -33,9 +33,10 @@ type Engine interface {
 	// gone, succeeds.
 	Stop(ctx context.Context, containerID string, grace time.Duration) error
 
-	// Remove takes away everything made for a rental: container, anonymous volumes, network.
+	// Remove takes away everything made for a rental: container, anonymous volumes, network. containerID is
+	// the one that the ledger knows, "" if it knows none: another one is left alone, whatever it claims to be.
 	// Removing what is not there succeeds.
-	Remove(ctx context.Context, id ID) error
+	Remove(ctx context.Context, id ID, containerID string) error
 
 	// Holdings lists what this host's agent has made on the engine, by its own labels.
 	Holdings(ctx context.Context) ([]Holding, error)

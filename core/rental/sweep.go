@@ -15,14 +15,14 @@ func (b *Book) sweep(ctx context.Context) {
 		return
 	}
 	for _, h := range holdings {
-		if l, ok := b.find(h.ID); ok && !l.final() {
+		if l, ok := b.find(h.ID); ok && (!l.final() || !l.owns(h)) {
 			continue
 		}
 		if time.Since(h.CreatedAt) < b.opts.SweepAfter {
 			continue
 		}
 		b.opts.Log.Warn("removing a container that belongs to no rental", "rental", h.ID, "container", h.ContainerID, "created", h.CreatedAt)
-		if err := b.opts.Engine.Remove(ctx, h.ID); err != nil {
+		if err := b.opts.Engine.Remove(ctx, h.ID, h.ContainerID); err != nil {
 			b.opts.Log.Error("removing a container that belongs to no rental", "rental", h.ID, "error", err)
 		}
 	}

@@ -62,9 +62,16 @@ func (l *life) locate(ctx context.Context) (*Holding, error) {
 		return nil, err
 	}
 	for _, h := range holdings {
-		if h.ID == l.id {
+		if h.ID == l.id && l.owns(h) {
 			return &h, nil
 		}
 	}
 	return nil, nil
+}
+
+// owns reports whether what the engine holds may be this rental's: once its record names a container, no other
+// is, whatever that carries.
+func (l *life) owns(h Holding) bool {
+	_, rec := l.page.read()
+	return rec.ContainerID == "" || h.ContainerID == "" || h.ContainerID == rec.ContainerID
 }

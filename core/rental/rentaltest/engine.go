@@ -307,11 +307,15 @@ func (e *Engine) Stop(ctx context.Context, containerID string, grace time.Durati
 }
 
 // Remove implements rental.Engine.
-func (e *Engine) Remove(ctx context.Context, id rental.ID) error {
+func (e *Engine) Remove(ctx context.Context, id rental.ID, containerID string) error {
 	if err := e.enter(ctx, "Remove"); err != nil {
 		return err
 	}
-	e.change(func() { delete(e.boxes, id) })
+	e.change(func() {
+		if b := e.boxes[id]; b != nil && (containerID == "" || b.id == containerID) {
+			delete(e.boxes, id)
+		}
+	})
 	return nil
 }
 

@@ -25,7 +25,7 @@ type Bench struct {
 func TestEngine(t *testing.T, b Bench) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	t.Cleanup(func() { _ = b.Engine.Remove(context.Background(), b.Spec.ID) })
+	t.Cleanup(func() { _ = b.Engine.Remove(context.Background(), b.Spec.ID, "") })
 
 	_, err := b.Engine.Pull(ctx, b.Missing, nil, func(rental.Progress) {})
 	wantCode(t, "pulling an image that does not exist", err, rental.CodeImageNotFound)
@@ -64,7 +64,7 @@ func TestEngine(t *testing.T, b Bench) {
 		b.restarted(ctx, t, id)
 	}
 	for range 2 {
-		must(t, "Remove", b.Engine.Remove(ctx, b.Spec.ID))
+		must(t, "Remove", b.Engine.Remove(ctx, b.Spec.ID, id))
 	}
 	b.holds(ctx, t, "after Remove")
 	must(t, "stopping what is gone", b.Engine.Stop(ctx, id, 0))
