@@ -30,6 +30,7 @@ var layers = map[string]layer{
 	"core/backend/protocol":  {[]string{"core/secret"}, "the wire contract is shared with backends and knows no agent"},
 	"core/rental":            {[]string{"core/durable", "core/secret"}, "a rental's life knows neither Docker nor frp nor the wire"},
 	"core/rental/rentaltest": {[]string{"core/rental"}, "the seams' conformance suites know the seams alone"},
+	"core/shield":            {nil, "packet filter rules know bridges and addresses, not rentals"},
 	"core/hardware":          {nil, "reading a machine needs no marketplace"},
 	"core/preflight":         {nil, "judging versions needs a machine and a table"},
 	"core/keyring":           {[]string{"core/durable", "core/secret"}, "a key at rest needs no agent"},
@@ -78,6 +79,7 @@ var homes = map[string][]string{
 	"github.com/spf13/cobra":                 {"app", "sandbox"},
 	"github.com/google/go-containerregistry": {"sandbox/...", "core/docker"},
 	"github.com/Microsoft/go-winio":          {"core/control"},
+	"github.com/google/nftables":             {"core/shield"},
 	"github.com/gofrs/flock":                 {"core/control"},
 }
 
