@@ -62,7 +62,7 @@ func (c *cli) root() *cobra.Command {
 		c.rentalsCommand(), c.logsCommand(), c.speedtestCommand(),
 		c.signInCommand(), c.signOutCommand(), c.rotateKeyCommand(),
 		c.autostartCommand(), c.notificationsCommand(), c.dashboardCommand(),
-		c.configCommand(), c.versionCommand(),
+		c.configCommand(), c.auditCommand(), c.versionCommand(),
 	)
 	return root
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/agent"
+	"github.com/distributedcompute/host-agent/core/audit"
 	"github.com/distributedcompute/host-agent/core/backend"
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
 	"github.com/distributedcompute/host-agent/core/config"
@@ -79,6 +80,7 @@ func join(ctx context.Context, cfg *config.Config, this protocol.Agent, keyless 
 	if j.Preflight, err = judgeVersions(engine); err != nil {
 		return nil, err
 	}
+	j.Audit = audit.Open(audit.Options{Dir: cfg.StateDir, Log: log})
 	if j.SpeedTest, err = speedTest(cfg.SpeedTest); err != nil {
 		return nil, err
 	}

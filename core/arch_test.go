@@ -32,6 +32,7 @@ var layers = map[string]layer{
 	"core/rental/rentaltest": {[]string{"core/rental"}, "the seams' conformance suites know the seams alone"},
 	"core/shield":            {nil, "packet filter rules know bridges and addresses, not rentals"},
 	"core/hardware":          {nil, "reading a machine needs no marketplace"},
+	"core/audit":             {[]string{"core/durable"}, "a record knows nothing of what it records"},
 	"core/preflight":         {nil, "judging versions needs a machine and a table"},
 	"core/keyring":           {[]string{"core/durable", "core/secret"}, "a key at rest needs no agent"},
 	"core/signin":            {[]string{"core/secret"}, "signing in gives a key and knows nothing of where it is kept"},

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"time"
 
 	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/rental"
@@ -41,6 +42,7 @@ func (l *loop) become(node string) {
 // SignIn begins to sign this host in, "" in the way the account chooses. It returns once a person can be
 // sent to sign in, with the sign-in that is under way if there is one; what comes of it shows in the status.
 func (a *Agent) SignIn(ctx context.Context, how account.Method) (account.SigningIn, error) {
+	a.ownersAct("sign in", "", time.Time{})
 	under, err := a.parts.Account.SignIn(ctx, how)
 	a.shown(ctx)
 	return under, err
@@ -54,6 +56,7 @@ func (a *Agent) CancelSignIn(context.Context) error {
 
 // SignOut gives the host key back and forgets it. Rentals run on; new ones cannot come.
 func (a *Agent) SignOut(ctx context.Context) (account.SignedOut, error) {
+	a.ownersAct("sign out", "", time.Time{})
 	out, err := a.parts.Account.SignOut(ctx)
 	a.shown(ctx)
 	return out, err
@@ -61,6 +64,7 @@ func (a *Agent) SignOut(ctx context.Context) (account.SignedOut, error) {
 
 // RotateKey exchanges the host key for a new one.
 func (a *Agent) RotateKey(ctx context.Context) error {
+	a.ownersAct("rotate the host key", "", time.Time{})
 	err := a.parts.Account.RotateKey(ctx)
 	a.shown(ctx)
 	return err

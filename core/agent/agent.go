@@ -30,6 +30,9 @@ func New(parts Parts, options Options) (*Agent, error) {
 	if parts.Account == nil {
 		parts.Account = noAccount{options.KeySource}
 	}
+	if parts.Audit == nil {
+		parts.Audit = noAudit{}
+	}
 	standing := parts.Account.Info()
 	a := &Agent{
 		parts:   parts,

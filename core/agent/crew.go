@@ -22,7 +22,7 @@ const (
 var errLeaving = errors.New("the agent is leaving")
 
 // crew are the parts at work.
-type crew struct{ rentals, engine, relay, link, meter, account *part }
+type crew struct{ rentals, engine, relay, link, meter, account, audit *part }
 
 // part is one of them: a Run method, how to end it, and what it returned.
 type part struct {
@@ -37,6 +37,7 @@ func (l *loop) startCrew(ctx context.Context) crew {
 	ctx = context.WithoutCancel(ctx)
 	p := l.parts
 	c := crew{
+		audit: l.begin(ctx, "the audit record", p.Audit.Run),
 		rentals: l.begin(ctx, "the rentals", func(ctx context.Context) error {
 			return p.Rentals.Run(ctx, func(s rental.Status) { l.mail.post(rentalTold{s}) })
 		}),
@@ -54,6 +55,7 @@ func (l *loop) startCrew(ctx context.Context) crew {
 			return p.Account.Run(ctx, func() { l.mail.post(accountTold{}) })
 		}),
 	}
+	l.started()
 	if terms := l.relayTerms(); terms != nil {
 		p.Relay.Use(*terms)
 	}
@@ -108,6 +110,8 @@ func (l *loop) leave(c crew) error {
 	for _, p := range []*part{c.account, c.meter, c.relay, c.engine} {
 		errs = append(errs, p.end(partBound))
 	}
+	l.quitted(errors.Join(errs...))
+	errs = append(errs, c.audit.end(partBound)) // last: it has all of this to write
 	if err := errors.Join(errs...); err != nil {
 		return err // something may hang still, and cannot be waited for
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/distributedcompute/host-agent/core/rental"
 )
@@ -10,6 +11,7 @@ import (
 type rentalTold struct{ status rental.Status }
 
 func (e rentalTold) apply(l *loop) {
+	l.became(e.status)
 	l.merge(e.status)
 	l.parts.Link.PostInstance(instance(e.status))
 }
@@ -64,4 +66,7 @@ func (e wish) apply(l *loop) {
 // quitting asks the loop to leave.
 type quitting struct{ how How }
 
-func (e quitting) apply(l *loop) { l.quit(e.how) }
+func (e quitting) apply(l *loop) {
+	l.ownersAct("quit, "+string(e.how), "", time.Time{})
+	l.quit(e.how)
+}

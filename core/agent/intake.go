@@ -16,6 +16,7 @@ import (
 // the one call of answer or reply that each case leads to.
 func (l *loop) handle(in protocol.Incoming) {
 	l.parts.Rentals.Heard()
+	l.asked(in)
 	reply := func(result any, err error) { l.reply(in, result, err) }
 	answer := func(err error) { reply(nil, err) }
 	switch message := in.Data.(type) {
@@ -60,6 +61,7 @@ func (l *loop) reply(in protocol.Incoming, result any, err error) {
 	if err != nil {
 		answer = protocol.CommandResult{Error: l.wireError(in, err)}
 	}
+	l.answered(in, answer)
 	l.answers = append(l.answers, func() { l.parts.Link.Answer(in, answer) })
 }
 

@@ -41,6 +41,8 @@ type loop struct {
 	judged     versioned         // what it was made with
 	versionsAt time.Time         // when it is made again
 
+	audited map[rental.ID]rental.State // what the audit record has of the rentals that live
+
 	survey   *hardware.Survey
 	surveyed engineLife // the engine the last survey was made with
 	engineUp chan struct{}
@@ -88,6 +90,7 @@ func newLoop(a *Agent) *loop {
 		began:    time.Now(),
 		engineUp: make(chan struct{}),
 		endAgain: map[rental.ID]time.Time{},
+		audited:  map[rental.ID]rental.State{},
 		asker:    byUser,
 		stale:    true,
 	}

@@ -25,6 +25,8 @@ type Parts struct {
 	// SpeedTest measures the network; nil where no server is configured.
 	SpeedTest func(ctx context.Context) (hardware.Network, error)
 	Memory    Memory
+	// Audit is the record of what was asked and done; nil: none is kept.
+	Audit Audit
 	// Account is whose host this is; nil where signing in is not this agent's business.
 	Account Account
 }

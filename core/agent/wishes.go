@@ -135,6 +135,7 @@ func (a *Agent) Pause(ctx context.Context, until time.Time) error {
 	if !until.IsZero() && !until.After(time.Now()) {
 		return rental.Failf(rental.CodeInvalid, "A pause until %s would be over already; name a time to come.", until.Format(time.RFC3339))
 	}
+	a.ownersAct("pause", "", until)
 	return a.ask(ctx, func(l *loop, answer func(error)) {
 		l.want(byUser, Wish{State: protocol.Paused, Until: plain(until)}, answer)
 	})
@@ -144,6 +145,7 @@ func (a *Agent) Pause(ctx context.Context, until time.Time) error {
 // to end before it quits, Resume calls that off, and nothing else. A drain of the backend only the backend can end: with nothing else to resume from, that
 // is the error.
 func (a *Agent) Resume(ctx context.Context) error {
+	a.ownersAct("resume", "", time.Time{})
 	return a.ask(ctx, func(l *loop, answer func(error)) {
 		if l.leaving == AfterRentals {
 			l.leaving, l.stale = "", true
@@ -166,6 +168,7 @@ func (a *Agent) Resume(ctx context.Context) error {
 // Drain takes no new rentals and pauses the node when the last one has ended. Those still there at
 // the deadline are ended; the zero time is no deadline. The wish survives restarts.
 func (a *Agent) Drain(ctx context.Context, deadline time.Time) error {
+	a.ownersAct("drain", "", deadline)
 	return a.ask(ctx, func(l *loop, answer func(error)) {
 		l.want(byUser, Wish{State: protocol.Draining, EndAt: plain(deadline)}, answer)
 	})
@@ -173,6 +176,7 @@ func (a *Agent) Drain(ctx context.Context, deadline time.Time) error {
 
 // EndRental ends one rental, as its host's wish. It returns when the end is recorded, not reached.
 func (a *Agent) EndRental(ctx context.Context, id rental.ID) error {
+	a.ownersAct("end", shown(string(id), 80), time.Time{})
 	return a.ask(ctx, func(l *loop, answer func(error)) {
 		l.end(id, endedByOwner(), l.options.StopGrace, answer)
 	})
