@@ -12,9 +12,10 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 INSTALL = $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends
 PROGRAMS := build/distributed-agent build/sandbox build/frps
 # What tests need beside the programs of setup, as program:package.
-TEST_TOOLS := mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs dbus-daemon:dbus dbus-launch:dbus-x11 gnome-keyring-daemon:gnome-keyring secret-tool:libsecret-tools \
+TEST_TOOLS := nft:nftables ip:iproute2 mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs dbus-daemon:dbus dbus-launch:dbus-x11 gnome-keyring-daemon:gnome-keyring secret-tool:libsecret-tools \
 	desktop-file-validate:desktop-file-utils gio:libglib2.0-bin systemd-analyze:systemd Xvfb:xvfb xclip:xclip node:nodejs npm:npm
 SCREENSHOT_TOOLS := Xvfb:xvfb dbus-daemon:dbus xfwm4:xfwm4 xfce4-panel:xfce4-panel xdotool:xdotool import:imagemagick xsetroot:x11-xserver-utils
+ISOLATION_TOOLS := nft:nftables ip:iproute2 mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs
 WINE_TOOLS := Xvfb:xvfb xdotool:xdotool import:imagemagick wine:wine
 export OIDC_PROVIDER_DIR ?= $(CURDIR)/build/npm/oidc-provider
 
@@ -28,7 +29,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test build demo test test-wine check bench fuzz cross screenshots icons clean
+.PHONY: help setup setup-test build demo test isolation test-wine check bench fuzz cross screenshots icons clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -74,6 +75,11 @@ test: setup-test build/frps build/npm/oidc-provider/.installed ## run every test
 	@[ -z "$(SUDO)" ] || sudo -n true 2>/dev/null || { echo "test: the private Docker Engine needs root"; sudo -v; }
 	@echo "test: all packages with -race; a private Docker Engine runs in a network namespace of its own"
 	@FRPS="$(CURDIR)/build/frps" go test -race -timeout 12m ./...
+
+isolation: setup build/frps ## prove that rentals are kept from this machine, its network and each other
+	$(call install,isolation,$(ISOLATION_TOOLS))
+	@echo "isolation: hostile orders, a network to reach, bombs and forbidden calls, on a private Docker Engine"
+	@FRPS="$(CURDIR)/build/frps" go run ./sandbox/isolation
 
 test-wine: ## start the Windows programs under Wine: icon, status, start at login
 	$(call install,test-wine,$(WINE_TOOLS))

@@ -22,6 +22,8 @@ type Options struct {
 	// Storage gives the engine's data a file system of its own, "ext4" or "btrfs", in a file in Dir.
 	// "" leaves it on Dir's.
 	Storage string
+	// StorageBytes is how large that file system is; 0: 1 GiB. Its file takes what is written to it.
+	StorageBytes int64
 	// Beside is set where another private engine runs already: this one gets a network namespace of its own
 	// then, since it would flush the other's firewall, and nothing but its API is reached from outside.
 	Beside bool

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -133,7 +134,7 @@ func (e *Engine) Pid() int {
 // prepare writes what dockerd reads when it starts.
 func (e *Engine) prepare(ctx context.Context) error {
 	if e.options.Storage != "" {
-		if err := mountStorage(ctx, e.options.Storage, e.path("storage"), e.path("data")); err != nil {
+		if err := mountStorage(ctx, e.options.Storage, cmp.Or(e.options.StorageBytes, storageSize), e.path("storage"), e.path("data")); err != nil {
 			return err
 		}
 	}

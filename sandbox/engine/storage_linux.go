@@ -8,7 +8,7 @@ import (
 	"os/exec"
 )
 
-// storageSize is that of a file system made for an engine; its file takes what is written to it.
+// storageSize is that of a file system made for an engine, where no other is asked for.
 const storageSize = 1 << 30
 
 // storageDrivers are the engine's for file systems that can be asked for.
@@ -16,7 +16,7 @@ var storageDrivers = map[string]string{"ext4": "overlay2", "btrfs": "btrfs"}
 
 // mountStorage makes a file system in a file and mounts it at dir. The loop device goes with the mount, however
 // that ends: by Stop, or with the namespace.
-func mountStorage(ctx context.Context, kind, file, dir string) error {
+func mountStorage(ctx context.Context, kind string, size int64, file, dir string) error {
 	if storageDrivers[kind] == "" {
 		return fmt.Errorf("storage %q: takes ext4 or btrfs", kind)
 	}
@@ -24,7 +24,7 @@ func mountStorage(ctx context.Context, kind, file, dir string) error {
 	if err != nil {
 		return fmt.Errorf("making the engine's storage: %w", err)
 	}
-	err = f.Truncate(storageSize)
+	err = f.Truncate(size)
 	if closing := f.Close(); err == nil {
 		err = closing
 	}
