@@ -62,7 +62,7 @@ func join(ctx context.Context, cfg *config.Config, this protocol.Agent, keyless 
 	if err != nil {
 		return nil, err
 	}
-	engine, err := docker.New(docker.Options{Host: cfg.DockerHost, OwnerKey: owner, Log: log})
+	engine, err := docker.New(docker.Options{Host: cfg.DockerHost, OwnerKey: owner, Images: imageOptions(cfg), Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -249,6 +249,18 @@ func agentOptions(cfg *config.Config, this protocol.Agent, log *slog.Logger) (ag
 // registries are those that the owner lets images come from.
 func registries(cfg *config.Config) rental.Registries {
 	return rental.Registries{Allow: cfg.Images.AllowRegistries, Deny: cfg.Images.DenyRegistries, Loopback: cfg.Images.AllowLoopbackRegistry}
+}
+
+func imageOptions(cfg *config.Config) docker.ImageOptions {
+	return docker.ImageOptions{
+		Registries: registries(cfg),
+		Mirror:     cfg.Images.Mirror,
+		CacheBytes: cfg.Images.CacheBytes,
+		Offered:    cfg.Offer.DiskBytes,
+		Reserve:    cfg.Limits.DiskReserveBytes,
+		Keep:       cfg.Images.Keep,
+		StateDir:   cfg.StateDir,
+	}
 }
 
 // relayTerms reads the files that the owner's own relay needs; nil where none is configured.

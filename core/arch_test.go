@@ -39,7 +39,7 @@ var layers = map[string]layer{
 	"core/account":           {[]string{"core/signin", "core/keyring", "core/durable", "core/secret"}, "whose host this is needs no agent to be known"},
 	"core/desktop":           {[]string{"core/durable"}, "the user's desktop serves whoever asks"},
 	"core/config":            {[]string{"core/secret"}, "settings are read before there is an agent"},
-	"core/docker":            {[]string{"core/rental", "core/secret"}, "an engine serves rentals, whoever ordered them"},
+	"core/docker":            {[]string{"core/rental", "core/durable", "core/secret"}, "an engine serves rentals, whoever ordered them"},
 	"core/tunnel":            {[]string{"core/rental", "core/durable", "core/secret"}, "a relay serves rentals, whoever ordered them"},
 	"core/backend":           {[]string{"core/backend/protocol", "core/secret"}, "the link carries messages and decides nothing"},
 	"core/agent":             {[]string{"core/account", "core/rental", "core/backend/protocol", "core/hardware", "core/preflight", "core/durable", "core/secret"}, "decisions are made on words, not on SDKs"},

@@ -45,6 +45,7 @@ func (e *Engine) Create(ctx context.Context, spec rental.Spec, image rental.Imag
 	switch {
 	case err == nil:
 		e.warn(spec.ID, made.Warnings)
+		e.shelf.settled(image.ID)
 		return made.ID, nil
 	case cerrdefs.IsConflict(err):
 		there, err := e.existing(ctx, spec.ID, plan.Config.Labels[labelSpec])

@@ -7,13 +7,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/distribution/reference"
-
 	"github.com/distributedcompute/host-agent/core/rental"
 )
 
 // progressEvery is the least time between two reports of a download.
-const progressEvery = 250 * time.Millisecond
+const progressEvery = 500 * time.Millisecond
 
 // downloads are those under way, one for all rentals that want the same image with the same credentials.
 type downloads struct {
@@ -36,10 +34,9 @@ type download struct {
 var errNobodyWaits = errors.New("nobody waits for the image any more")
 
 // download gets an image, or joins those who are getting it, and reports how far it is.
-func (e *Engine) download(ctx context.Context, named reference.Named, credentials string, report func(rental.Progress)) error {
-	key := downloadKey{named.String(), credentials}
+func (e *Engine) download(ctx context.Context, key downloadKey, work func(context.Context, *tally) error, report func(rental.Progress)) error {
 	tick := make(chan struct{}, 1)
-	d := e.join(key, tick, named)
+	d := e.join(key, tick, work)
 	defer e.leave(key, tick, d)
 	for {
 		select {
@@ -57,7 +54,7 @@ func (e *Engine) download(ctx context.Context, named reference.Named, credential
 }
 
 // join adds a reader to the download under key, which it starts if there is none.
-func (e *Engine) join(key downloadKey, tick chan<- struct{}, named reference.Named) *download {
+func (e *Engine) join(key downloadKey, tick chan<- struct{}, work func(context.Context, *tally) error) *download {
 	e.downloads.mu.Lock()
 	defer e.downloads.mu.Unlock()
 	if d, ok := e.downloads.active[key]; ok {
@@ -78,7 +75,7 @@ func (e *Engine) join(key downloadKey, tick chan<- struct{}, named reference.Nam
 	e.downloads.active[key] = d
 	d.running.Go(func() {
 		defer close(d.done)
-		d.err = e.fetch(ctx, named, key.credentials, &d.tally)
+		d.err = work(ctx, &d.tally)
 		e.forget(key, d)
 	})
 	return d

@@ -30,6 +30,7 @@ type Options struct {
 	Host string
 	// OwnerKey marks what this host's agent has made. It must stay the same over restarts: 16 bytes or more.
 	OwnerKey []byte
+	Images   ImageOptions
 	Log      *slog.Logger
 }
 
@@ -42,9 +43,12 @@ type Engine struct {
 	networks  networks
 	downloads downloads
 	quota     quota
-	stopping  idSet // containers that were asked to end by Stop
-	approved  approvals
+	stopping  idSet         // containers that were asked to end by Stop
 	stall     time.Duration // stalledAfter
+
+	registries registries
+	shelf      *shelf
+	room       func(dir string) (free, total int64, err error) // roomOf
 
 	client atomic.Pointer[client.Client]
 	facts  atomic.Pointer[facts]
@@ -68,6 +72,13 @@ func New(options Options) (*Engine, error) {
 		stall: stalledAfter,
 	}
 	e.networks.refill = make(chan struct{}, 1)
+	e.room = roomOf
+	e.registries = newRegistries(options.Images.Registries, options.Images.Mirror)
+	e.registries.within = func() time.Duration { return min(callWithin, e.stall) }
+	var err error
+	if e.shelf, err = newShelf(options.Images); err != nil {
+		return nil, err
+	}
 	if err := e.connect(); err != nil {
 		return nil, err
 	}

@@ -13,3 +13,14 @@ func (e *Engine) KeepsContainers() bool { return e.keepsContainers() }
 
 // HoldsToSize tells whether the engine's storage has been seen to hold containers to a size.
 func (e *Engine) HoldsToSize(ctx context.Context) bool { return e.quota.holds(ctx) }
+
+// SetRetry shortens the time before the first retry of what a registry could not answer.
+func (e *Engine) SetRetry(d time.Duration) { e.registries.tryWait = d }
+
+// SetFree makes the engine's disk of 1 TiB have so many free bytes, its reserve of 10 % among them.
+func (e *Engine) SetFree(free func() int64) {
+	e.room = func(string) (int64, int64, error) { return free(), 1 << 40, nil }
+}
+
+// TendImages removes what images need not stay.
+func (e *Engine) TendImages(ctx context.Context) error { return e.tendImages(ctx) }

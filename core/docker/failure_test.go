@@ -83,14 +83,13 @@ func TestEndOfAContainerInAnOutage(t *testing.T) {
 	}
 }
 
+// TestPullFailureReasons has the engine say in words what the registry has not said: all that counts of them is a disk
+// that is full.
 func TestPullFailureReasons(t *testing.T) {
 	for text, want := range map[string]rental.Code{
-		"write /var/lib/docker/tmp/GetImageBlob1: no space left on device":                            rental.CodeImageTooLarge,
-		"toomanyrequests: You have reached your pull rate limit":                                      rental.CodePullFailed,
-		"error parsing HTTP 429 response body: invalid character 'T'":                                 rental.CodePullFailed,
-		"pull access denied for acme/secret, repository does not exist or may require 'docker login'": rental.CodeImageUnauthorized,
-		"manifest unknown: manifest unknown":                                                          rental.CodeImageNotFound,
-		"unexpected EOF":                                                                              rental.CodePullFailed,
+		"write /var/lib/docker/tmp/GetImageBlob1: no space left on device": rental.CodeImageTooLarge,
+		"unknown: ":      rental.CodePullFailed,
+		"unexpected EOF": rental.CodePullFailed,
 	} {
 		failure := pullFailureOf(t, errors.New(text))
 		if failure.Code != want {

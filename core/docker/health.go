@@ -128,6 +128,7 @@ func (e *Engine) watch(ctx context.Context, changed func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	trial.Go(func() { e.tryQuota(ctx) })
+	trial.Go(func() { e.keepShelf(ctx) })
 	// Of the daemon alone: what containers do is waited for, and must not wake this loop.
 	said, gone := e.api().Events(ctx, events.ListOptions{
 		Filters: filters.NewArgs(filters.Arg("type", string(events.DaemonEventType))),

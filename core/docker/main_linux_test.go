@@ -78,6 +78,10 @@ func newEngine(t testing.TB) *docker.Engine {
 func engineWith(t testing.TB, options docker.Options) *docker.Engine {
 	t.Helper()
 	options.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	options.Images.Registries.Loopback = true
+	if options.Images.Reserve == 0 {
+		options.Images.Reserve = 64 << 20 // the disk of a test machine may be small
+	}
 	e, err := docker.New(options)
 	if err != nil {
 		t.Fatal(err)

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -19,55 +17,134 @@ import (
 	"github.com/distributedcompute/host-agent/core/rental"
 )
 
-// approvals are images that registries have handed out to someone without credentials.
-type approvals struct {
-	mu     sync.Mutex
-	images map[string]string // guarded by mu; reference to image id
-}
+// dockerHub is where images are that name no registry.
+const dockerHub = "docker.io"
 
-func (a *approvals) add(ref, id string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.images == nil {
-		a.images = make(map[string]string)
-	}
-	a.images[ref] = id
-}
-
-func (a *approvals) has(ref, id string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.images[ref] == id
-}
-
-// Pull implements rental.Engine. An image that is here already is used as it is, but only after the
-// registry has said that this renter may have it, and that it is still the one of that name: the cache holds
-// other renters' private images, and the host's own. For a public image that is asked once; after that it
-// costs nothing, and a tag keeps its meaning for as long as the agent runs.
+// Pull implements rental.Engine. Whatever is on this host already, the registry first says which image the
+// reference stands for and that this renter may have it: the cache holds other renters' private images, and the
+// host's own. Only then is the cache looked into. What is pulled, and what will run, is the very digest that the
+// registry named.
 func (e *Engine) Pull(ctx context.Context, ref string, auth *rental.RegistryAuth, progress func(rental.Progress)) (rental.Image, error) {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
 		return rental.Image{}, rental.Failf(rental.CodeInvalid, "Image %.200q is not an image reference.", ref)
 	}
-	named = reference.TagNameOnly(named)
-	credentials, err := encodeAuth(named, auth)
+	order := order{asked: reference.TagNameOnly(named), auth: auth}
+	if refusal := e.registries.policy.Refusal(order.asked.String()); refusal != nil {
+		return rental.Image{}, refusal
+	}
+	if order.credentials, err = encodeAuth(order.asked, auth); err != nil {
+		return rental.Image{}, err
+	}
+	if order.exact, err = e.resolve(ctx, order); err != nil {
+		return rental.Image{}, err
+	}
+	sources, err := e.sources(order)
 	if err != nil {
 		return rental.Image{}, err
 	}
-	found, cached, err := e.cached(ctx, named)
-	if err == nil && cached && (auth != nil || !e.approved.has(named.String(), found.ID)) {
-		found, cached, err = e.current(ctx, named, credentials)
-	}
-	if err == nil && !cached {
-		found, err = e.downloaded(ctx, named, credentials, progress)
-	}
+	held := e.shelf.hold(sources)
+	found, err := e.obtained(ctx, order, sources, progress)
 	if err != nil {
+		e.shelf.release(held)
 		return rental.Image{}, err
 	}
-	if auth == nil {
-		e.approved.add(named.String(), found.ID)
-	}
+	e.shelf.took(held, found.ID, order)
+	e.shelf.ask() // it may be more now than is kept
 	return found, nil
+}
+
+// order is what is pulled for one renter.
+type order struct {
+	asked       reference.Named     // in full
+	exact       reference.Canonical // what that stands for
+	auth        *rental.RegistryAuth
+	credentials string // auth as the engine takes it
+}
+
+// source is a place that an image can be pulled from.
+type source struct {
+	exact       reference.Canonical
+	auth        *rental.RegistryAuth
+	credentials string
+	mirror      bool
+}
+
+// obtained is the image on this host, pulled where it was not there.
+func (e *Engine) obtained(ctx context.Context, order order, sources []source, progress func(rental.Progress)) (rental.Image, error) {
+	for _, from := range sources {
+		if found, cached, err := e.cached(ctx, from.exact); cached || err != nil {
+			return found, err
+		}
+	}
+	var err error
+	for i, from := range sources {
+		work := func(ctx context.Context, t *tally) error { return e.fetch(ctx, order, from, t) }
+		err = e.download(ctx, downloadKey{from.exact.String(), from.credentials}, work, progress)
+		if err == nil {
+			found, cached, err := e.cached(ctx, from.exact)
+			if err == nil && !cached {
+				err = rental.Failf(rental.CodePullFailed, "Image %s was removed as soon as it had been pulled.", order.asked)
+			}
+			return found, err
+		}
+		if ctx.Err() != nil || isUnavailable(err) || hasCode(err, rental.CodeImageTooLarge) {
+			return rental.Image{}, err
+		}
+		if i+1 < len(sources) {
+			e.log.Info("the mirror has failed; pulling from the registry itself", "image", order.asked.String(), "error", err)
+		}
+	}
+	return rental.Image{}, err
+}
+
+// resolve asks the registry which image an order stands for. Where it cannot say, the owner's mirror may, for those
+// who order without credentials.
+func (e *Engine) resolve(ctx context.Context, order order) (reference.Canonical, error) {
+	direct := inquiry{registries: &e.registries, named: order.asked, asked: order.asked, auth: order.auth, tries: registryTries}
+	mirrored := e.mirrored(order.asked)
+	if mirrored == nil || order.auth != nil {
+		return direct.resolve(ctx)
+	}
+	hasty := direct
+	hasty.tries = 1
+	exact, err := hasty.resolve(ctx)
+	if !hasCode(err, rental.CodePullFailed) {
+		return exact, err
+	}
+	mirror := inquiry{registries: &e.registries, named: mirrored, asked: order.asked, trusted: true, tries: 1}
+	if there, err := mirror.resolve(ctx); err == nil {
+		return exactly(order.asked, there.Digest().String())
+	}
+	return direct.resolve(ctx)
+}
+
+// mirrored is what an image of Docker Hub is called at the owner's mirror; nil where there is none.
+func (e *Engine) mirrored(named reference.Named) reference.Named {
+	if e.registries.mirror == "" || reference.Domain(named) != dockerHub {
+		return nil
+	}
+	there, err := reference.ParseNormalizedNamed(e.registries.mirror + strings.TrimPrefix(localName(named), dockerHub))
+	if err != nil {
+		e.log.Warn("an image has no name at the mirror", "image", named.String(), "error", err)
+		return nil
+	}
+	return there
+}
+
+// sources are the places an order's image can be had from, in the order in which they are tried. A mirror never sees
+// a renter's credentials, and what it has under a digest is that image, or the engine does not take it.
+func (e *Engine) sources(order order) ([]source, error) {
+	direct := source{exact: order.exact, auth: order.auth, credentials: order.credentials}
+	mirrored := e.mirrored(order.exact)
+	if mirrored == nil || order.auth != nil {
+		return []source{direct}, nil
+	}
+	exact, err := exactly(mirrored, order.exact.Digest().String())
+	if err != nil {
+		return nil, err
+	}
+	return []source{{exact: exact, mirror: true}, direct}, nil
 }
 
 // encodeAuth is the form credentials have in the engine's API; "" for none.
@@ -128,56 +205,77 @@ func digestIn(digests []string, named reference.Named) string {
 	return ""
 }
 
-// current asks the registry which image it would hand out, and looks for that among those on this host.
-func (e *Engine) current(ctx context.Context, named reference.Named, credentials string) (rental.Image, bool, error) {
-	call, cancel := bounded(ctx)
-	defer cancel()
-	said, err := e.api().DistributionInspect(call, named.String(), credentials)
-	if err != nil {
-		return rental.Image{}, false, e.pullFailure(ctx, named, err)
-	}
-	exact, err := reference.WithDigest(named, said.Descriptor.Digest)
-	if err != nil {
-		return rental.Image{}, false, fmt.Errorf("reading the registry's digest of %s: %w", named, err)
-	}
-	return e.cached(ctx, exact)
-}
-
-// downloaded gets an image that is not on this host.
-func (e *Engine) downloaded(ctx context.Context, named reference.Named, credentials string, progress func(rental.Progress)) (rental.Image, error) {
-	if err := e.download(ctx, named, credentials, progress); err != nil {
-		return rental.Image{}, err
-	}
-	found, cached, err := e.cached(ctx, named)
-	if err == nil && !cached {
-		err = rental.Failf(rental.CodePullFailed, "Image %s was removed as soon as it had been pulled.", named)
-	}
-	return found, err
-}
-
 // errStalled ends a download that gets nowhere.
 var errStalled = errors.New("no bytes arrived")
 
-// fetch downloads an image and feeds the tally.
-func (e *Engine) fetch(ctx context.Context, named reference.Named, credentials string, tally *tally) error {
+// pullTries is how often a download is begun. The engine goes on with each layer by itself for some minutes, and
+// keeps the layers that it has whole.
+const pullTries = 3
+
+// fetch has the engine download an image, and feeds the tally.
+func (e *Engine) fetch(ctx context.Context, order order, from source, tally *tally) error {
+	q := inquiry{registries: &e.registries, named: from.exact, asked: order.asked, auth: from.auth, trusted: from.mirror, tries: registryTries}
+	if from.mirror {
+		q.tries = 1
+	}
+	if err := e.fits(ctx, q); err != nil {
+		return err
+	}
+	if err := e.shelf.expect(order, from, time.Now()); err != nil {
+		e.log.Warn("noting an image that is being pulled", "error", err) // it will count as the owner's, and stay
+	}
+	wait := e.registries.tryWait
+	for try := 1; ; try++ {
+		err := e.stream(ctx, from, tally)
+		if err == nil || !again(ctx, err) {
+			return e.pullFailure(ctx, order.asked, err)
+		}
+		// The engine's words are not for programs to read, so the registry is asked whether it still gives the
+		// image out. That also waits for as long as it limits this host.
+		if _, refusal := q.resolve(ctx); refusal != nil {
+			return refusal
+		}
+		if try == pullTries || from.mirror {
+			return e.pullFailure(ctx, order.asked, err)
+		}
+		e.log.Info("pulling again", "image", order.asked.String(), "error", err)
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+		wait *= 2
+	}
+}
+
+// again reports whether an engine that could not pull may do so at the next try.
+func again(ctx context.Context, err error) bool {
+	return ctx.Err() == nil && !engineGone(err) && !fullDisk(err)
+}
+
+// errInStream is what the engine says in the middle of a download.
+type errInStream struct{ text string }
+
+func (e *errInStream) Error() string { return e.text }
+
+// stream has the engine download an image once, and gives up when nothing moves.
+func (e *Engine) stream(ctx context.Context, from source, tally *tally) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watchdog := time.AfterFunc(e.stall, func() { cancel(errStalled) })
 	defer watchdog.Stop()
-	stream, err := e.api().ImagePull(ctx, named.String(), image.PullOptions{RegistryAuth: credentials})
+	events, err := e.api().ImagePull(ctx, from.exact.String(), image.PullOptions{RegistryAuth: from.credentials})
 	if err != nil {
-		return e.pullFailure(ctx, named, err)
+		return orCause(ctx, err)
 	}
-	defer stream.Close()
-	for decoder := json.NewDecoder(stream); ; {
+	defer events.Close()
+	for decoder := json.NewDecoder(events); ; {
 		var event pullEvent
 		if err := decoder.Decode(&event); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
-			return e.pullFailure(ctx, named, err)
+			return orCause(ctx, err)
 		}
 		if event.ErrorDetail.Message != "" {
-			return e.pullFailure(ctx, named, errors.New(event.ErrorDetail.Message))
+			return &errInStream{event.ErrorDetail.Message}
 		}
 		if tally.add(event) {
 			watchdog.Reset(e.stall)
@@ -185,31 +283,24 @@ func (e *Engine) fetch(ctx context.Context, named reference.Named, credentials s
 	}
 }
 
-// pullFailure says why an image is not to be had. Registries and engines tell the reasons apart by text only
-// where the download has begun.
+// fullDisk reports whether an engine found no room. Only its text says so.
+func fullDisk(err error) bool {
+	return strings.Contains(strings.ToLower(err.Error()), "no space left on device")
+}
+
+// pullFailure says why the engine could not pull what the registry gives out; nil for no error.
 func (e *Engine) pullFailure(ctx context.Context, named reference.Named, err error) error {
-	text := strings.ToLower(err.Error())
-	says := func(words ...string) bool {
-		return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(text, word) })
-	}
 	switch {
-	case errors.Is(context.Cause(ctx), errStalled):
-		return rental.Failf(rental.CodePullFailed, "No bytes of image %s arrived for %s.", named, e.stall)
+	case err == nil:
+		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case errors.Is(err, errStalled):
+		return rental.Failf(rental.CodePullFailed, "No bytes of image %s arrived for %s.", named, e.stall)
 	case engineGone(err):
 		return rental.Failf(rental.CodeDockerUnavailable, "Docker went away while pulling image %s.", named)
-	case cerrdefs.IsUnauthorized(err), cerrdefs.IsPermissionDenied(err), says("denied", "unauthorized", "authentication required", "did not include a token"):
-		return rental.Failf(rental.CodeImageUnauthorized,
-			"The registry refuses image %s: it is private or does not exist, check its name and credentials.", named)
-	case cerrdefs.IsNotFound(err), says("manifest unknown", "manifest_unknown", "name unknown", "name_unknown"):
-		return rental.Failf(rental.CodeImageNotFound, "The registry has no image %s.", named)
-	case says("no space left on device"):
+	case fullDisk(err):
 		return rental.Failf(rental.CodeImageTooLarge, "Image %s does not fit on this host's disk.", named)
-	case says("toomanyrequests", "too many requests", "http 429"):
-		return rental.Failf(rental.CodePullFailed, "The registry of image %s limits this host's pulls; try again later.", named)
-	case errors.Is(err, context.DeadlineExceeded):
-		return rental.Failf(rental.CodePullFailed, "The registry of image %s does not answer.", named)
 	default:
 		e.log.Warn("pull failed", "image", named.String(), "error", err)
 		return rental.Failf(rental.CodePullFailed, "Image %s could not be pulled: %s.", named, reason(err))

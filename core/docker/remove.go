@@ -71,6 +71,7 @@ func (e *Engine) Remove(ctx context.Context, id rental.ID, containerID string) e
 		return err
 	}
 	e.stopping.remove(there.ID)
+	e.shelf.ask() // its image may be private, and then goes, too
 	return e.freeNetwork(ctx, string(there.HostConfig.NetworkMode))
 }
 

@@ -48,6 +48,29 @@ type Image struct {
 	Digest string // the manifest's digest, "sha256:…"; "" for an image that came from no registry
 }
 
+// CachedImage is an image that was pulled for a rental and is still on this host.
+type CachedImage struct {
+	Reference string    `json:"reference"` // as it was ordered last
+	Digest    string    `json:"digest"`
+	SizeBytes int64     `json:"size_bytes"` // on disk; layers shared with other images count in each
+	LastUsed  time.Time `json:"last_used"`
+	InUse     bool      `json:"in_use"`  // by a rental that is here, or on its way
+	Kept      bool      `json:"kept"`    // the owner does not want it removed for want of space
+	Private   bool      `json:"private"` // pulled with credentials; goes with its rental
+}
+
+// ImageCache is what is kept of images.
+type ImageCache struct {
+	Images   []CachedImage `json:"images"`    // used last first
+	CapBytes int64         `json:"cap_bytes"` // of those that no rental uses; 0: not known yet
+}
+
+// PrunedImages tells which images were removed.
+type PrunedImages struct {
+	Images     []CachedImage `json:"images"`
+	FreedBytes int64         `json:"freed_bytes"` // of the disk, as the engine counts it
+}
+
 // Container is a container that has been started.
 type Container struct {
 	ID        string

@@ -1,6 +1,6 @@
 // Package registry is the sandbox's image registry: the in-process registry of go-containerregistry
 // on a loopback port, with what real registries add: private repositories behind a token service,
-// a slow line, and a record of what was asked for. Docker Engine pulls from 127.0.0.0/8 without TLS.
+// a slow line, faults, and a record of what was asked for. Docker Engine pulls from 127.0.0.0/8 without TLS.
 package registry
 
 import (
@@ -32,6 +32,7 @@ type Registry struct {
 	mu       sync.Mutex
 	line     *rate.Limiter // nil: as fast as it goes
 	requests []string
+	faults   map[string]*Fault // by repository
 }
 
 // Start listens on a free port of 127.0.0.1.
@@ -45,7 +46,7 @@ func Start(ctx context.Context) (*Registry, error) {
 	r.gate = newGate("http://" + r.address + tokenPath)
 	blobs := upstream.NewInMemoryBlobHandler()
 	images := upstream.New(upstream.Logger(log.New(io.Discard, "", 0)), upstream.WithBlobHandler(blobs))
-	r.server = &http.Server{Handler: r.recorded(r.gate.guard(r.slowed(resumed(blobs, images))))}
+	r.server = &http.Server{Handler: r.recorded(r.gate.guard(r.broken(r.slowed(resumed(blobs, images)))))}
 	r.served.Go(func() { _ = r.server.Serve(listener) })
 	return r, nil
 }

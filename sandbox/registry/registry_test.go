@@ -199,3 +199,47 @@ func TestLimitRate(t *testing.T) {
 		t.Errorf("pulled in %v, too fast for the line", took)
 	}
 }
+
+func TestBreak(t *testing.T) {
+	r := start(t)
+	_, img := push(t, r, "team/thing:1", 10_000)
+	layers, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := layers[0].Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest := "http://" + r.Addr() + "/v2/team/thing/manifests/1"
+	blob := "http://" + r.Addr() + "/v2/team/thing/blobs/" + digest.String()
+	_, whole := get(t, blob, nil)
+
+	r.Break("team/thing", Fault{Part: "manifests", Status: http.StatusTooManyRequests, RetryAfter: "7", Times: 1})
+	if response, _ := get(t, blob, nil); response.StatusCode != http.StatusOK {
+		t.Errorf("a blob was answered %s while manifests are limited", response.Status)
+	}
+	if response, _ := get(t, manifest, nil); response.StatusCode != http.StatusTooManyRequests || response.Header.Get("Retry-After") != "7" {
+		t.Errorf("a manifest was answered %s, %v", response.Status, response.Header)
+	}
+	if response, _ := get(t, manifest, nil); response.StatusCode != http.StatusOK {
+		t.Errorf("after the fault: %s", response.Status)
+	}
+	r.Break("team/thing", Fault{Corrupt: true})
+	if _, body := get(t, blob, nil); len(body) != len(whole) || bytes.Equal(body, whole) {
+		t.Errorf("a corrupt blob has %d bytes, of %d", len(body), len(whole))
+	}
+	r.Break("team/thing", Fault{Cut: true})
+	response, err := http.Get(blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if body, err := io.ReadAll(response.Body); err == nil || len(body) == 0 || len(body) >= len(whole) {
+		t.Errorf("a cut blob gave %d bytes, %v", len(body), err)
+	}
+	r.Mend("team/thing")
+	if _, body := get(t, blob, nil); !bytes.Equal(body, whole) {
+		t.Error("a mended registry gives another blob")
+	}
+}
