@@ -129,16 +129,17 @@ func signInNews(before *agent.Status, after agent.Status) []Note {
 // notSignedIn is the code of a worry that is no problem of the agent's.
 const notSignedIn = "not_signed_in"
 
-// concerns are what a person may have to see to.
+// concerns are what a person may have to see to. Warnings stay in the menu.
 func concerns(s agent.Status) []agent.Problem {
+	grave := slices.DeleteFunc(slices.Clone(s.Problems), isWarning)
 	if s.Account.SignedIn || s.Account.SigningIn != nil || !signInNeeded(s) {
-		return s.Problems
+		return grave
 	}
 	fix := "Sign in from the menu of this icon to rent it out."
 	if !s.Account.CanSignIn {
 		fix = "Store a host key: see Problems in the menu of this icon."
 	}
-	return append(slices.Clone(s.Problems), agent.Problem{Code: notSignedIn, Message: "This machine is not signed in to the marketplace.", Fix: fix})
+	return append(grave, agent.Problem{Code: notSignedIn, Message: "This machine is not signed in to the marketplace.", Fix: fix})
 }
 
 // blip is how long a problem must last to be told: many go away by themselves.

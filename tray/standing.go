@@ -112,12 +112,22 @@ func gravest(problems []agent.Problem) (agent.Problem, bool) {
 	for _, p := range problems {
 		switch p.Code {
 		case "sign_in_needed", "backend_unreachable", "rental_trouble":
-		case "old_engine_allowed", "version_table_old", "toolkit_no_cgroups", "toolkit_takes_variables": // warnings: rentals come
 		default:
-			return p, true
+			if !isWarning(p) {
+				return p, true
+			}
 		}
 	}
 	return agent.Problem{}, false
+}
+
+// isWarning reports whether rentals come all the same: the owner knows what he has allowed, or nothing is wrong yet.
+func isWarning(p agent.Problem) bool {
+	switch p.Code {
+	case "old_engine_allowed", "version_table_old", "toolkit_no_cgroups", "toolkit_takes_variables":
+		return true
+	}
+	return false
 }
 
 // brief is a sentence up to its colon, unless that is too soon to say anything.

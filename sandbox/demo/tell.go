@@ -18,6 +18,11 @@ func (s *story) tellHardware(r *protocol.Register) {
 	s.tell.detail("memory", "%s of %s GiB free", gibOf(system.RAMAvailableMB), gibOf(system.RAMTotalMB))
 	s.tell.detail("disk", "%s of %s GiB free", orUnknown(system.DiskAvailableGB), orUnknown(system.DiskTotalGB))
 	s.tell.detail("system", "%s, kernel %s", orUnknown(system.OSVersion), orUnknown(system.Kernel))
+	for _, w := range r.Hardware.Warnings {
+		if w.Code == "old_engine_allowed" {
+			s.tell.detail("warning", "%s", w.Message)
+		}
+	}
 	s.tell.detail("on offer", "%g CPU, %s GiB, %d GiB of disk", r.Offer.CPUCores, gib(r.Offer.RAMMB<<20), r.Offer.DiskGB)
 }
 

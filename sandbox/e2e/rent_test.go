@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -61,6 +62,7 @@ func TestRentAndStop(t *testing.T) {
 	w.stop(order.RentalID)
 	w.refuses(running.Ports[0].PublicAddress)
 	w.eventually("the settled rental is gone from status", func() bool { return len(w.status().Rentals) == 0 })
+	w.examined()
 	w.nothingLeft()
 	rental, _ := w.Backend.Rental(order.RentalID)
 	var states []string
@@ -72,6 +74,44 @@ func TestRentAndStop(t *testing.T) {
 	want := []string{"accepted", "pulling", "creating", "starting", "tunnelling", "running", "stopping", "stopped"}
 	if diff := cmp.Diff(want, states); diff != "" {
 		t.Errorf("states (-want +got):\n%s", diff)
+	}
+	w.recorded(order, running.ContainerID)
+}
+
+// recorded holds the audit record against the rental that was: all of it is there, but the renter's secrets.
+func (w *world) recorded(order protocol.StartInstance, containerID string) {
+	w.t.Helper()
+	if out, code := w.cli("audit", "verify"); code != 0 {
+		w.t.Errorf("audit verify exits %d: %s", code, out)
+	}
+	record, code := w.cli("audit", "show", "--json")
+	for _, words := range []string{`"event":"start_instance"`, `"state":"running"`, `"state":"stopped"`, containerID, order.Image} {
+		if code != 0 || !strings.Contains(record, words) {
+			w.t.Errorf("the audit record lacks %s: %s", words, record)
+		}
+	}
+	for name, value := range order.EnvVars {
+		if strings.Contains(record, value) {
+			w.t.Errorf("the audit record has the value of %s", name)
+		}
+	}
+}
+
+// examined asks doctor for what the agent knows: whether this engine is fit depends on the machine.
+func (w *world) examined() {
+	w.t.Helper()
+	out, code := w.cli("doctor")
+	status := w.status()
+	if unfit := regexp.MustCompile(`(?m)^(below|unknown|bad) `).MatchString(out); unfit == (code == 0) {
+		w.t.Errorf("doctor exits %d: %s", code, out)
+	}
+	for _, words := range []string{"ok       engine ", " runc ", " kernel ", "ok       backend ", "ok       relay "} {
+		if !strings.Contains(out, words) {
+			w.t.Errorf("doctor lacks %q: %s", words, out)
+		}
+	}
+	if allowed := hasProblem(status, "takes rentals though its versions have known escapes"); allowed == (code == 0) {
+		w.t.Errorf("doctor exits %d, and the problems are %+v", code, status.Problems)
 	}
 }
 
