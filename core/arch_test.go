@@ -31,6 +31,7 @@ var layers = map[string]layer{
 	"core/rental":            {[]string{"core/durable", "core/secret"}, "a rental's life knows neither Docker nor frp nor the wire"},
 	"core/rental/rentaltest": {[]string{"core/rental"}, "the seams' conformance suites know the seams alone"},
 	"core/shield":            {nil, "packet filter rules know bridges and addresses, not rentals"},
+	"core/lending":           {[]string{"core/hardware", "core/rental", "core/durable"}, "lending GPUs needs a machine and rentals, and nobody who ordered them"},
 	"core/hardware":          {nil, "reading a machine needs no marketplace"},
 	"core/audit":             {[]string{"core/durable"}, "a record knows nothing of what it records"},
 	"core/preflight":         {nil, "judging versions needs a machine and a table"},

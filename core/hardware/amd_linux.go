@@ -204,7 +204,7 @@ func inspectAMD(o Options, gpu GPU) GPUState {
 		state.Lost = true
 		return state
 	}
-	state.MemoryUsed = bytesIn(card.device, "mem_info_vram_used")
+	state.MemoryUsed, state.Memory = bytesIn(card.device, "mem_info_vram_used"), bytesIn(card.device, "mem_info_vram_total")
 	state.Settings.PowerLimit = milliwatts(card)
 	state.Compute = computingAMD(o, computeNodes(o)[card.render])
 	return state
@@ -224,7 +224,7 @@ func tenantsAMD(o Options) (all []Tenancy) {
 	}
 	numbers := computeNodes(o)
 	for _, card := range cards {
-		all = append(all, Tenancy{card.id, computingAMD(o, numbers[card.render])})
+		all = append(all, Tenancy{UUID: card.id, Compute: computingAMD(o, numbers[card.render])})
 	}
 	return all
 }

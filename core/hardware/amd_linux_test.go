@@ -132,7 +132,7 @@ func TestInspectAMD(t *testing.T) {
 	}
 	want := []GPUState{
 		{
-			UUID: card.UUID, MemoryUsed: new(int64(1 << 30)), Settings: Settings{PowerLimit: new(uint32(339_000))},
+			UUID: card.UUID, MemoryUsed: new(int64(1 << 30)), Memory: new(int64(25753026560)), Settings: Settings{PowerLimit: new(uint32(339_000))},
 			Compute: []Process{{PID: 4711, Memory: new(int64(256 << 20))}},
 		},
 		{UUID: gone.UUID, Lost: true},
@@ -142,7 +142,7 @@ func TestInspectAMD(t *testing.T) {
 		t.Errorf("states (-want +got):\n%s", diff)
 	}
 	tenants, err := Tenants(t.Context(), o, []GPU{card})
-	wantTenants := []Tenancy{{"PCI-0000:03:00.0", []Process{}}, {card.UUID, []Process{{PID: 4711, Memory: new(int64(256 << 20))}}}}
+	wantTenants := []Tenancy{{UUID: "PCI-0000:03:00.0", Compute: []Process{}}, {UUID: card.UUID, Compute: []Process{{PID: 4711, Memory: new(int64(256 << 20))}}}}
 	if diff := cmp.Diff(wantTenants, tenants); diff != "" || err != nil {
 		t.Errorf("tenants, error %v (-want +got):\n%s", err, diff)
 	}

@@ -27,7 +27,7 @@ func (d *nvmlDriver) inspect(uuids []string) []GPUState {
 // its tenant cannot touch.
 func (s *GPUState) fill(device nvmlDevice) {
 	if memory, code := device.memory(); code == nvmlSuccess {
-		s.MemoryUsed = new(int64(memory.used))
+		s.MemoryUsed, s.Memory = new(int64(memory.used)), new(int64(memory.total))
 	} else if code.lost() {
 		s.Lost = true
 		return
@@ -35,8 +35,12 @@ func (s *GPUState) fill(device nvmlDevice) {
 	s.Compute = listed(device.processes(nvmlComputeProcesses))
 	s.Graphics = listed(device.processes(nvmlGraphicsProcesses))
 	if isInstance(s.UUID) {
+		if whole, code := device.whole(); code == nvmlSuccess {
+			s.Bus, _ = whole.pciBusID()
+		}
 		return
 	}
+	s.Bus, _ = device.pciBusID()
 	if on, code := device.divided(); code == nvmlSuccess {
 		s.Divided = on
 	}
@@ -102,7 +106,7 @@ func appendTenants(all []Tenancy, device nvmlDevice) []Tenancy {
 	}
 	computing, _ := device.processes(nvmlComputeProcesses)
 	drawing, _ := device.processes(nvmlGraphicsProcesses)
-	return append(all, Tenancy{uuid, append(computing, drawing...)})
+	return append(all, Tenancy{uuid, computing, drawing})
 }
 
 func (d *nvmlDriver) restore(uuid string, wanted Settings) error {

@@ -133,7 +133,7 @@ func (d *smiDriver) addInstances(s *gpuSurvey, whole GPU, n int) {
 
 // inspect tells less than the library does: no settings, since they could not be put back, and not who draws.
 func (d *smiDriver) inspect(uuids []string) []GPUState {
-	rows, err := d.query("uuid,memory.used,ecc.errors.uncorrected.volatile.total")
+	rows, err := d.query("uuid,memory.used,memory.total,ecc.errors.uncorrected.volatile.total")
 	tenants, known := d.computing()
 	states := make([]GPUState, len(uuids))
 	for i, uuid := range uuids {
@@ -141,7 +141,7 @@ func (d *smiDriver) inspect(uuids []string) []GPUState {
 		if isInstance(uuid) || err != nil {
 			continue
 		}
-		at := slices.IndexFunc(rows, func(row []string) bool { return row[0] == uuid && len(row) == 3 })
+		at := slices.IndexFunc(rows, func(row []string) bool { return row[0] == uuid && len(row) == 4 })
 		if at < 0 {
 			states[i].Lost = true
 			continue
@@ -149,7 +149,10 @@ func (d *smiDriver) inspect(uuids []string) []GPUState {
 		if used := parsed[int64](rows[at][1]); used != nil {
 			states[i].MemoryUsed = new(*used * mib)
 		}
-		if n := parsed[int64](rows[at][2]); n != nil && *n >= 0 {
+		if total := parsed[int64](rows[at][2]); total != nil {
+			states[i].Memory = new(*total * mib)
+		}
+		if n := parsed[int64](rows[at][3]); n != nil && *n >= 0 {
 			states[i].ECCErrors = new(uint64(*n))
 		}
 		if known {
@@ -162,7 +165,7 @@ func (d *smiDriver) inspect(uuids []string) []GPUState {
 func (d *smiDriver) tenants() (all []Tenancy) {
 	computing, _ := d.computing()
 	for uuid, processes := range computing {
-		all = append(all, Tenancy{uuid, processes})
+		all = append(all, Tenancy{UUID: uuid, Compute: processes})
 	}
 	return all
 }

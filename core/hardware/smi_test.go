@@ -300,13 +300,13 @@ func TestSMIDividedGPU(t *testing.T) {
 
 func TestSMIInspect(t *testing.T) {
 	driver, _ := standIn(t, map[string]string{
-		"state": "GPU-1, 764, 0\nGPU-2, 0, [N/A]\n",
+		"state": "GPU-1, 764, 24564, 0\nGPU-2, 0, [N/A], [N/A]\n",
 		"apps":  "GPU-1, 4711, 300\nGPU-1, 4712, [N/A]\n",
 	})
 	want := []GPUState{
 		{UUID: "GPU-2", MemoryUsed: new(int64(0)), Compute: []Process{}},
 		{
-			UUID: "GPU-1", MemoryUsed: new(int64(764 << 20)), ECCErrors: new(uint64(0)),
+			UUID: "GPU-1", MemoryUsed: new(int64(764 << 20)), Memory: new(int64(24564 << 20)), ECCErrors: new(uint64(0)),
 			Compute: []Process{{PID: 4711, Memory: new(int64(300 << 20))}, {PID: 4712}},
 		},
 		{UUID: "GPU-3", Lost: true},
@@ -315,7 +315,7 @@ func TestSMIInspect(t *testing.T) {
 	if diff := cmp.Diff(want, driver.inspect([]string{"GPU-2", "GPU-1", "GPU-3", "MIG-a1"})); diff != "" {
 		t.Errorf("states (-want +got):\n%s", diff)
 	}
-	wantTenants := []Tenancy{{"GPU-1", []Process{{PID: 4711, Memory: new(int64(300 << 20))}, {PID: 4712}}}}
+	wantTenants := []Tenancy{{UUID: "GPU-1", Compute: []Process{{PID: 4711, Memory: new(int64(300 << 20))}, {PID: 4712}}}}
 	if diff := cmp.Diff(wantTenants, driver.tenants()); diff != "" {
 		t.Errorf("tenants (-want +got):\n%s", diff)
 	}

@@ -18,6 +18,8 @@ type GPUState struct {
 	Compute    []Process `json:"-"`                     // those that compute; nil where it is not known which
 	Graphics   []Process `json:"-"`                     // those that draw, which may compute too
 	MemoryUsed *int64    `json:"memory_used,omitempty"` // bytes
+	Memory     *int64    `json:"memory,omitempty"`      // bytes, all there is
+	Bus        string    `json:"bus,omitempty"`         // PCI address, where errors in the system's log name it
 	Settings   Settings  `json:"settings"`
 	ECCErrors  *uint64   `json:"ecc_errors,omitempty"` // uncorrected ones since the driver was loaded
 }
@@ -38,10 +40,10 @@ type Process struct {
 	Memory *int64 // bytes of the GPU's; nil: the driver cannot tell
 }
 
-// Tenancy says which processes use one GPU, in whatever way.
+// Tenancy says which processes use one GPU.
 type Tenancy struct {
-	UUID      string
-	Processes []Process
+	UUID              string
+	Compute, Graphics []Process // one that does both may be in both
 }
 
 // Differ names what is set otherwise in now; what could not be read at one of the two times is left out.

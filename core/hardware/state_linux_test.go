@@ -104,7 +104,8 @@ func TestInspect(t *testing.T) {
 	}
 	want := []GPUState{
 		{
-			UUID: firstUUID, MemoryUsed: new(int64(764 << 20)), ECCErrors: new(uint64(3)), Settings: usual,
+			UUID: firstUUID, MemoryUsed: new(int64(764 << 20)), Memory: new(int64(24564 << 20)), Bus: "00000000:01:00.0",
+			ECCErrors: new(uint64(3)), Settings: usual,
 			Compute:  []Process{{PID: 101, Memory: new(int64(300 << 20))}, {PID: 102}},
 			Graphics: []Process{{PID: 103, Memory: new(int64(200 << 20))}},
 		},
@@ -115,8 +116,8 @@ func TestInspect(t *testing.T) {
 	}
 	tenants, err := Tenants(t.Context(), o, gpus)
 	wantTenants := []Tenancy{
-		{firstUUID, []Process{{PID: 101, Memory: new(int64(300 << 20))}, {PID: 102}, {PID: 103, Memory: new(int64(200 << 20))}}},
-		{secondUUID, []Process{{PID: 104, Memory: new(int64(1 << 20))}}},
+		{firstUUID, []Process{{PID: 101, Memory: new(int64(300 << 20))}, {PID: 102}}, []Process{{PID: 103, Memory: new(int64(200 << 20))}}},
+		{secondUUID, []Process{{PID: 104, Memory: new(int64(1 << 20))}}, []Process{}},
 	}
 	if diff := cmp.Diff(wantTenants, tenants); diff != "" || err != nil {
 		t.Errorf("tenants, error %v (-want +got):\n%s", err, diff)
@@ -158,7 +159,7 @@ func TestInspectDivided(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := GPUState{UUID: partB, MemoryUsed: new(int64(1000 << 20)), Compute: []Process{{PID: 7, Memory: new(int64(900 << 20))}}, Graphics: []Process{}}
+	want := GPUState{UUID: partB, MemoryUsed: new(int64(1000 << 20)), Memory: new(int64(11000 << 20)), Bus: "00000000:02:00.0", Compute: []Process{{PID: 7, Memory: new(int64(900 << 20))}}, Graphics: []Process{}}
 	if diff := cmp.Diff(want, got[0]); diff != "" {
 		t.Errorf("instance (-want +got):\n%s", diff)
 	}
@@ -183,7 +184,7 @@ func TestInspectOldLibrary(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := Inspect(t.Context(), Options{NVMLPath: old}, []GPU{{UUID: firstUUID}})
-	want := []GPUState{{UUID: firstUUID, MemoryUsed: new(int64(764 << 20)), Settings: Settings{PowerLimit: new(uint32(450_000))}}}
+	want := []GPUState{{UUID: firstUUID, MemoryUsed: new(int64(764 << 20)), Memory: new(int64(24564 << 20)), Bus: "00000000:01:00.0", Settings: Settings{PowerLimit: new(uint32(450_000))}}}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("error %v, states (-want +got):\n%s", err, diff)
 	}

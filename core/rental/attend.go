@@ -58,10 +58,17 @@ func (l *life) accompany(ctx context.Context, c Container) (Exit, error) {
 		opened <- opening{addresses, err}
 	})
 
+	spoilt := make(chan error, 1)
+	calls.Go(func() { spoilt <- l.watchGPUs(inner, c.ID) })
+
 	for {
 		select {
 		case e := <-ended:
 			return e.exit, e.err
+		case err := <-spoilt:
+			if err != nil {
+				return Exit{}, err
+			}
 		case o := <-opened:
 			if o.err != nil {
 				return Exit{}, o.err

@@ -16,7 +16,9 @@ type Options struct {
 	Dir    string // of the ledger; made with mode 0700
 	Engine Engine
 	Relay  Relay
-	Log    *slog.Logger
+	// Devices lends GPUs; nil: they are given to rentals as they are.
+	Devices Devices
+	Log     *slog.Logger
 
 	PullBound    time.Duration // for pulling an image; 2 h
 	EngineBound  time.Duration // for the engine to come back, or to be ready again, while a rental is being started; 2 min

@@ -48,6 +48,9 @@ func (l *life) clear(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := l.giveBack(ctx); err != nil {
+		return err
+	}
 	if withdrawn != nil {
 		return l.insist(ctx, always, func(ctx context.Context) error { return l.opts.Relay.Withdraw(ctx, l.id) })
 	}

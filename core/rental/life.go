@@ -35,6 +35,7 @@ type life struct {
 
 	// Of run alone.
 	trouble string // with disk or engine
+	lent    bool   // its GPUs are to be given back
 	exit    *Exit  // how the container ended, once that is known
 	unseen  bool   // no agent was there when it did
 }

@@ -113,6 +113,32 @@ type Relay interface {
 	Withdraw(ctx context.Context, id ID) error
 }
 
+// Devices lends this host's GPUs to rentals and takes them back. Every method may be called from several
+// rentals at once.
+type Devices interface {
+	// Lend notes how a rental's GPUs are before its container is made. One that something else uses, that has
+	// been lent already, is withheld or does not answer, is a *Failure with CodeGPUUnavailable. Lending the same
+	// to the same rental again succeeds.
+	Lend(ctx context.Context, id ID, gpus []GPU) error
+
+	// Watch looks after a rental's GPUs while its container runs, until ctx ends. Before that it returns only
+	// when the rental has to end: a GPU is gone, or the container uses one that was not rented.
+	Watch(ctx context.Context, id ID, gpus []GPU, containerID string) error
+
+	// Return takes the GPUs back once the container is gone, within a bound. One that is not as it was is
+	// withheld from others; that is no error of the rental, so that only the end of ctx is one.
+	Return(ctx context.Context, id ID, gpus []GPU) error
+}
+
+// GPUTrouble is something about a GPU that its host's owner should know.
+type GPUTrouble struct {
+	GPU      GPU       `json:"gpu"`
+	Withheld bool      `json:"withheld"` // it is not offered until the trouble is over
+	Message  string    `json:"message"`  // one sentence
+	Fix      string    `json:"fix"`
+	Since    time.Time `json:"since"`
+}
+
 // EngineInfo is what the engine says of itself, for the host's picture and the backend's.
 type EngineInfo struct {
 	Available     bool      `json:"available"`

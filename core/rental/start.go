@@ -26,6 +26,9 @@ func (l *life) pull(ctx context.Context) error {
 
 // create makes the container; the next state is Starting, with the container's id on disk.
 func (l *life) create(ctx context.Context) error {
+	if err := l.lend(ctx); err != nil {
+		return err
+	}
 	_, rec := l.page.read()
 	image := Image{ID: rec.ImageID, Digest: rec.ImageDigest}
 	var container string
