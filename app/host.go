@@ -59,6 +59,7 @@ func (h hosting) run(ctx context.Context, listener *control.Listener) error {
 		return err
 	}
 	defer parts.memory.Close()
+	defer parts.desk.Close()
 	a, err := agent.New(parts.Parts, parts.options)
 	if err != nil {
 		return err

@@ -23,6 +23,7 @@ import (
 	"github.com/distributedcompute/host-agent/core/docker"
 	"github.com/distributedcompute/host-agent/core/hardware"
 	"github.com/distributedcompute/host-agent/core/keyring"
+	"github.com/distributedcompute/host-agent/core/lending"
 	"github.com/distributedcompute/host-agent/core/rental"
 	"github.com/distributedcompute/host-agent/core/secret"
 	"github.com/distributedcompute/host-agent/core/signin"
@@ -34,6 +35,7 @@ type joined struct {
 	agent.Parts
 	options agent.Options
 	memory  io.Closer
+	desk    io.Closer
 }
 
 // join makes the parts from the configuration. It starts nothing. A host key that is missing or of no use is
@@ -66,12 +68,16 @@ func join(ctx context.Context, cfg *config.Config, this protocol.Agent, keyless 
 	if err != nil {
 		return nil, err
 	}
-	relay := tunnel.New(tunnel.Options{Prefix: routePrefix(owner), Dir: cfg.StateDir, Log: log})
-	book, err := rental.Open(rental.Options{Dir: filepath.Join(cfg.StateDir, "rentals"), Engine: engine, Relay: relay, Log: log})
+	desk, err := lending.Open(lending.Options{Dir: cfg.StateDir, Machine: lending.This(hardware.Options{Log: log}), Log: log})
 	if err != nil {
 		return nil, err
 	}
-	j.Account, j.Link, j.Engine, j.Relay, j.Rentals = account, link, engine, relay, book
+	relay := tunnel.New(tunnel.Options{Prefix: routePrefix(owner), Dir: cfg.StateDir, Log: log})
+	book, err := rental.Open(rental.Options{Dir: filepath.Join(cfg.StateDir, "rentals"), Engine: engine, Relay: relay, Devices: desk, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	j.Account, j.Link, j.Engine, j.Relay, j.Rentals, j.GPUs, j.desk = account, link, engine, relay, book, desk, desk
 
 	j.Meter = hardware.NewMeter(hardware.Options{Log: log})
 	j.Survey = func(ctx context.Context, diskPath string) hardware.Survey {

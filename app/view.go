@@ -239,13 +239,23 @@ func writeGPUs(w io.Writer, s agent.Status) {
 	t.row("GPU", "MODEL", "MEMORY", "LOAD", "TEMP", "POWER", "FAN")
 	for i, gpu := range s.Hardware.GPUs {
 		t.row(
-			fmt.Sprint(gpu.Index), gpu.Model,
+			fmt.Sprint(gpu.Index), describeModel(gpu, s),
 			mebibytes(at(s.Sample.GPUMemoryUsedMB, i))+" of "+mebibytes(gpu.VRAMTotalMB),
 			show(at(s.Sample.GPUUtilization, i), "%.0f %%"), show(at(s.Sample.GPUTempC, i), "%.0f °C"),
 			show(at(s.Sample.GPUPowerW, i), "%.0f W"), show(at(s.Sample.GPUFanPercent, i), "%.0f %%"),
 		)
 	}
 	t.flush()
+}
+
+// describeModel says of a GPU that is not offered so; why stands among the problems.
+func describeModel(gpu hardware.GPU, s agent.Status) string {
+	for _, t := range s.GPUTroubles {
+		if t.Withheld && t.GPU.UUID == gpu.UUID {
+			return gpu.Model + " (withheld)"
+		}
+	}
+	return gpu.Model
 }
 
 // at gives a reading that a sample taken before the survey may not have.

@@ -175,6 +175,9 @@ func admitGPUs(host *Status, rentals []rental.Status, order rental.Spec) *protoc
 		return refuse(protocol.GPUUnavailable, "Docker on this host cannot hand out GPUs; the NVIDIA Container Toolkit is missing or not set up")
 	}
 	for _, gpu := range order.GPUs {
+		if t := withholds(host.GPUTroubles, gpu); t != nil {
+			return refuse(protocol.GPUUnavailable, "%s", t.Message)
+		}
 		if !slices.Contains(host.Offer.GPUIndices, gpu.Index) {
 			return refuse(protocol.GPUUnavailable, "GPU %d is not offered (offered: %v)", gpu.Index, host.Offer.GPUIndices)
 		}

@@ -33,6 +33,9 @@ func New(parts Parts, options Options) (*Agent, error) {
 	if parts.Audit == nil {
 		parts.Audit = noAudit{}
 	}
+	if parts.GPUs == nil {
+		parts.GPUs = noDesk{}
+	}
 	standing := parts.Account.Info()
 	a := &Agent{
 		parts:   parts,

@@ -22,7 +22,7 @@ const (
 var errLeaving = errors.New("the agent is leaving")
 
 // crew are the parts at work.
-type crew struct{ rentals, engine, relay, link, meter, account, audit *part }
+type crew struct{ rentals, engine, relay, link, meter, gpus, account, audit *part }
 
 // part is one of them: a Run method, how to end it, and what it returned.
 type part struct {
@@ -51,6 +51,9 @@ func (l *loop) startCrew(ctx context.Context) crew {
 			return p.Link.Run(ctx, l.register, l.heartbeat, func() { l.mail.post(partTold{}) })
 		}),
 		meter: l.begin(ctx, "the meter", p.Meter.Run),
+		gpus: l.begin(ctx, "the GPUs", func(ctx context.Context) error {
+			return p.GPUs.Run(ctx, func() { l.mail.post(gpusTold{}) })
+		}),
 		account: l.begin(ctx, "the account", func(ctx context.Context) error {
 			return p.Account.Run(ctx, func() { l.mail.post(accountTold{}) })
 		}),
@@ -107,7 +110,7 @@ func (l *loop) leave(c crew) error {
 	l.deliver() // the rentals' last words
 	l.settle()
 	errs = append(errs, l.endLink(c.link))
-	for _, p := range []*part{c.account, c.meter, c.relay, c.engine} {
+	for _, p := range []*part{c.account, c.gpus, c.meter, c.relay, c.engine} {
 		errs = append(errs, p.end(partBound))
 	}
 	l.quitted(errors.Join(errs...))

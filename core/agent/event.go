@@ -36,6 +36,16 @@ func (engineTold) apply(l *loop) {
 	l.lookAgain()
 }
 
+// gpusTold says that a GPU is withheld, or offered again, or is not the one it was.
+type gpusTold struct{}
+
+func (gpusTold) apply(l *loop) {
+	l.troubles = l.parts.GPUs.Troubles()
+	l.reoffer()
+	l.resurvey = true
+	l.look()
+}
+
 // partEnded says that a part has returned from its Run, which none does while the agent stays.
 type partEnded struct{ part *part }
 

@@ -49,6 +49,7 @@ type loop struct {
 	engine   rental.EngineInfo // as it was when last available
 	offer    protocol.Offer
 	narrowed bool                    // by what the backend has asked for
+	troubles []rental.GPUTrouble     // with GPUs, as told last
 	rentals  []rental.Status         // not settled yet, oldest first
 	ended    []rental.Status         // settled, of the last day, oldest first
 	pending  []rental.Status         // admitted, not on disk yet
@@ -77,6 +78,7 @@ type introduction struct {
 	engine    bool
 	gpusReady bool
 	version   string
+	withheld  string // GPUs, and why
 }
 
 func newLoop(a *Agent) *loop {
@@ -95,6 +97,7 @@ func newLoop(a *Agent) *loop {
 		stale:    true,
 	}
 	l.recall()
+	l.troubles = a.parts.GPUs.Troubles()
 	l.reoffer()
 	l.rentals = a.parts.Rentals.Statuses()
 	l.ended = a.parts.Rentals.Ended(l.began.Add(-endedShown))
@@ -157,25 +160,26 @@ func (l *loop) settle() {
 // picture is the host as it is now.
 func (l *loop) picture(now time.Time) *Status {
 	s := &Status{
-		Agent:      l.options.Agent,
-		PID:        os.Getpid(),
-		NodeID:     l.memory.NodeID,
-		KeySource:  l.account.KeySource,
-		Account:    l.account,
-		Node:       l.memory.wish(),
-		Leaving:    l.leaving != "",
-		Backend:    l.parts.Link.Health(),
-		Engine:     l.parts.Engine.Info(),
-		Relay:      l.parts.Relay.Info(),
-		Hardware:   l.survey,
-		Network:    l.memory.Network,
-		Offer:      l.offer,
-		Rentals:    append([]rental.Status{}, told(l.rentals)...),
-		Ended:      recent(l.ended, now),
-		Earnings:   l.memory.Earned,
-		Notices:    append([]Notice{}, l.notices...),
-		Unwritable: l.unwritable,
-		At:         now.UTC(),
+		Agent:       l.options.Agent,
+		PID:         os.Getpid(),
+		NodeID:      l.memory.NodeID,
+		KeySource:   l.account.KeySource,
+		Account:     l.account,
+		Node:        l.memory.wish(),
+		Leaving:     l.leaving != "",
+		Backend:     l.parts.Link.Health(),
+		Engine:      l.parts.Engine.Info(),
+		Relay:       l.parts.Relay.Info(),
+		Hardware:    l.survey,
+		Network:     l.memory.Network,
+		GPUTroubles: l.troubles,
+		Offer:       l.offer,
+		Rentals:     append([]rental.Status{}, told(l.rentals)...),
+		Ended:       recent(l.ended, now),
+		Earnings:    l.memory.Earned,
+		Notices:     append([]Notice{}, l.notices...),
+		Unwritable:  l.unwritable,
+		At:          now.UTC(),
 	}
 	s.Versioning = l.versioning()
 	if l.narrowed {
@@ -194,7 +198,7 @@ func (l *loop) picture(now time.Time) *Status {
 // and asks for another one when the machine turns out to be different from what was said.
 func (l *loop) introduce(now time.Time) {
 	s := l.board.latest.Load()
-	current := introduction{s.Hardware, s.Versions, s.Engine.Available, s.Engine.GPUReady, s.Engine.Version}
+	current := introduction{s.Hardware, s.Versions, s.Engine.Available, s.Engine.GPUReady, s.Engine.Version, withheldWords(s.GPUTroubles)}
 	switch {
 	case !l.introduced && (s.Hardware != nil && l.engineSeen() && (l.parts.Preflight == nil || s.Versions != nil) || now.Sub(l.began) >= patience):
 		l.introduced = true
@@ -252,6 +256,7 @@ func (l *loop) live() int {
 
 func (l *loop) reoffer() {
 	own := offerOf(l.survey, l.engine, l.options.Offer)
+	own.GPUIndices = unwithheld(own.GPUIndices, l.survey, l.troubles)
 	l.offer = propose(own, l.memory.Proposal)
 	l.narrowed = !sameOffer(own, l.offer)
 	l.stale = true

@@ -27,6 +27,8 @@ type Parts struct {
 	Memory    Memory
 	// Audit is the record of what was asked and done; nil: none is kept.
 	Audit Audit
+	// GPUs looks after those that rentals have given back; nil where nothing does.
+	GPUs GPUs
 	// Account is whose host this is; nil where signing in is not this agent's business.
 	Account Account
 }
@@ -69,6 +71,15 @@ type Engine interface {
 	Info() rental.EngineInfo
 	// Logs returns the newest output of a rental's container, control characters escaped.
 	Logs(ctx context.Context, containerID string, tail int, since time.Time) (text string, truncated bool, err error)
+}
+
+// GPUs is the desk that lends GPUs; *lending.Desk is one.
+type GPUs interface {
+	// Run looks at withheld GPUs until ctx ends; changed is called, and must return quickly, after each change
+	// of Troubles.
+	Run(ctx context.Context, changed func()) error
+	// Troubles are what the host's owner should know of GPUs, oldest first.
+	Troubles() []rental.GPUTrouble
 }
 
 // Relay is what the agent asks of the tunnel relay beyond what rentals need.

@@ -29,6 +29,7 @@ func problems(s *Status) []Problem {
 		list = append(list, Problem{"relay_unreachable", relay.Problem, "The agent keeps trying; until then rentals run but are not reached from outside."})
 	}
 	list = append(list, hardwareProblems(s)...)
+	list = append(list, gpuProblems(s)...)
 	for _, r := range s.Rentals {
 		if r.Trouble != "" && !r.State.Final() && !(relayDown && r.Unreachable) { // one problem, however many it concerns
 			list = append(list, Problem{"rental_trouble", fmt.Sprintf("Rental %s: %s", r.ID, r.Trouble), "The agent keeps trying."})

@@ -21,23 +21,24 @@ type Status struct {
 	Accepting bool           `json:"accepting"`
 	Why       string         `json:"not_accepting_because,omitempty"`
 	// Unheard says why no rental can come though the host accepts them: it cannot be asked.
-	Unheard    string             `json:"unheard_because,omitempty"`
-	Leaving    bool               `json:"leaving"`                            // the agent is on its way out
-	Unwritable string             `json:"state_unwritable_because,omitempty"` // of the agent's state directory; "" while it can be written
-	Backend    LinkHealth         `json:"backend"`
-	Engine     rental.EngineInfo  `json:"docker"`
-	Relay      rental.RelayInfo   `json:"relay"`
-	Hardware   *hardware.Survey   `json:"hardware"` // null until the first survey is done
-	Network    *hardware.Network  `json:"network"`
-	Sample     hardware.Sample    `json:"metrics"` // as fresh as the asking
-	Offer      protocol.Offer     `json:"offer"`
-	Proposal   *protocol.Offer    `json:"proposal,omitempty"` // what the backend asked to be offered, while that narrows the offer
-	Rentals    []rental.Status    `json:"rentals"`            // those not settled yet, oldest first; of those that have ended the newest 100
-	Ended      []rental.Status    `json:"ended"`              // the newest of the last day that are settled, oldest first
-	Earnings   *protocol.Earnings `json:"earnings"`
-	Notices    []Notice           `json:"notices"` // the latest of the backend, newest last
-	Problems   []Problem          `json:"problems"`
-	At         time.Time          `json:"at"`
+	Unheard     string              `json:"unheard_because,omitempty"`
+	Leaving     bool                `json:"leaving"`                            // the agent is on its way out
+	Unwritable  string              `json:"state_unwritable_because,omitempty"` // of the agent's state directory; "" while it can be written
+	Backend     LinkHealth          `json:"backend"`
+	Engine      rental.EngineInfo   `json:"docker"`
+	Relay       rental.RelayInfo    `json:"relay"`
+	Hardware    *hardware.Survey    `json:"hardware"` // null until the first survey is done
+	Network     *hardware.Network   `json:"network"`
+	Sample      hardware.Sample     `json:"metrics"`                // as fresh as the asking
+	GPUTroubles []rental.GPUTrouble `json:"gpu_troubles,omitempty"` // oldest first
+	Offer       protocol.Offer      `json:"offer"`
+	Proposal    *protocol.Offer     `json:"proposal,omitempty"` // what the backend asked to be offered, while that narrows the offer
+	Rentals     []rental.Status     `json:"rentals"`            // those not settled yet, oldest first; of those that have ended the newest 100
+	Ended       []rental.Status     `json:"ended"`              // the newest of the last day that are settled, oldest first
+	Earnings    *protocol.Earnings  `json:"earnings"`
+	Notices     []Notice            `json:"notices"` // the latest of the backend, newest last
+	Problems    []Problem           `json:"problems"`
+	At          time.Time           `json:"at"`
 
 	Versioning
 }

@@ -124,7 +124,7 @@ func machine(s *Status) protocol.Hardware {
 		CUDAVersion:   survey.CUDAVersion,
 		System:        system(survey.System, s.Agent.OS),
 		Docker:        docker(s.Engine),
-		Warnings:      each(slices.Concat(survey.Gaps, versionWarnings(s)), func(g hardware.Gap) protocol.Warning { return protocol.Warning(g) }),
+		Warnings:      each(slices.Concat(survey.Gaps, versionWarnings(s), withheldWarnings(s.GPUTroubles)), func(g hardware.Gap) protocol.Warning { return protocol.Warning(g) }),
 	}
 }
 
