@@ -23,14 +23,15 @@ const testImage = "docker.io/library/debian:12"
 // rig is a host for one agent after the other: real book and real memory on disk, an engine, a
 // relay and a backend in memory. It lives in a synctest bubble.
 type rig struct {
-	t      *testing.T
-	ledger string
-	engine *engine
-	relay  *relay
-	state  Memory
-	survey func(ctx context.Context, diskPath string) hardware.Survey
-	parts  func(*Parts) // last changes, nil: none
-	opts   Options
+	t       *testing.T
+	ledger  string
+	engine  *engine
+	relay   *relay
+	state   Memory
+	survey  func(ctx context.Context, diskPath string) hardware.Survey
+	devices rental.Devices // nil: nobody looks after GPUs
+	parts   func(*Parts)   // last changes, nil: none
+	opts    Options
 }
 
 func newRig(t *testing.T) *rig {
@@ -67,7 +68,7 @@ type session struct {
 // boot starts an agent and waits until it has nothing to do.
 func (m *rig) boot() *session {
 	m.t.Helper()
-	book, err := rental.Open(rental.Options{Dir: m.ledger, Engine: m.engine, Relay: m.relay, Log: slog.New(slog.DiscardHandler)})
+	book, err := rental.Open(rental.Options{Dir: m.ledger, Engine: m.engine, Relay: m.relay, Devices: m.devices, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		m.t.Fatal(err)
 	}

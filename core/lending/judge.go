@@ -64,10 +64,11 @@ func (d *Desk) judge(gpu rental.GPU, before *note, now hardware.GPUState) *findi
 		return &finding{divided, name + " has been divided into instances, which take its place.", "Nothing: they are offered instead.", false}
 	}
 	for _, look := range []func() *finding{
-		func() *finding { return d.judgeErrors(name, before, now) },
+		func() *finding { return judgeErrors(name, before, now) },
 		func() *finding { return d.judgeProcesses(name, now) },
 		func() *finding { return judgeMemory(name, before, now) },
 		func() *finding { return judgeSettings(name, before, now) },
+		func() *finding { return d.judgeLog(name, before, now) }, // last, since reading it takes some milliseconds
 	} {
 		if found := look(); found != nil {
 			return found
@@ -76,15 +77,19 @@ func (d *Desk) judge(gpu rental.GPU, before *note, now hardware.GPUState) *findi
 	return nil
 }
 
-func (d *Desk) judgeErrors(name string, before *note, now hardware.GPUState) *finding {
-	const fix = "Restart the machine; if it happens again, have the card checked."
-	if before == nil {
+const fixFault = "Restart the machine; if it happens again, have the card checked."
+
+func judgeErrors(name string, before *note, now hardware.GPUState) *finding {
+	if before == nil || before.State.ECCErrors == nil || now.ECCErrors == nil || *now.ECCErrors <= *before.State.ECCErrors {
 		return nil
 	}
-	if was, is := before.State.ECCErrors, now.ECCErrors; was != nil && is != nil && *is > *was {
-		return &finding{fault, fmt.Sprintf("%s has had %d uncorrectable memory errors while it was rented.", name, *is-*was), fix, false}
-	}
-	if before.LogRecord == nil || now.Bus == "" {
+	n := *now.ECCErrors - *before.State.ECCErrors
+	return &finding{fault, fmt.Sprintf("%s has had %d uncorrectable memory errors since it was rented.", name, n), fixFault, false}
+}
+
+// judgeLog looks for errors that the driver has written to the system's log.
+func (d *Desk) judgeLog(name string, before *note, now hardware.GPUState) *finding {
+	if before == nil || before.LogRecord == nil || now.Bus == "" {
 		return nil
 	}
 	errors, _, err := d.machine.Xids(*before.LogRecord)
@@ -96,7 +101,7 @@ func (d *Desk) judgeErrors(name string, before *note, now hardware.GPUState) *fi
 	if at < 0 {
 		return nil
 	}
-	return &finding{fault, fmt.Sprintf("%s has reported a fault while it was rented (Xid %d).", name, errors[at].Number), fix, true}
+	return &finding{fault, fmt.Sprintf("%s has reported a fault since it was rented (Xid %d).", name, errors[at].Number), fixFault, true}
 }
 
 // judgeProcesses looks for programs that compute. Those that draw as well are the desktop's.

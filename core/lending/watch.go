@@ -176,8 +176,25 @@ func (d *Desk) review(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		d.revise(t, d.judge(t.GPU, t.Note, states[0]))
+		found := d.judge(t.GPU, t.Note, states[0])
+		if found != nil && found.cause == settings && t.Cause != settings {
+			// What was worse has hidden it so far, so that nobody has tried yet.
+			found = d.setBack(ctx, t)
+		}
+		d.revise(t, found)
 	}
+}
+
+// setBack restores a withheld GPU's settings, and says what is wrong with it then.
+func (d *Desk) setBack(ctx context.Context, t trouble) *finding {
+	gpus := []rental.GPU{t.GPU}
+	l := &loan{GPUs: gpus, Notes: map[string]note{t.GPU.UUID: *t.Note}}
+	d.restore(ctx, l, []foundAt{{finding{cause: settings}, t.GPU}})
+	states, err := d.machine.Inspect(ctx, asked(gpus))
+	if err != nil {
+		return &finding{silent, t.Message, t.Fix, false} // as before
+	}
+	return d.judge(t.GPU, t.Note, states[0])
 }
 
 // revise notes what is wrong with a withheld GPU by now; nil: nothing any more.
