@@ -59,7 +59,7 @@ func (c *cli) root() *cobra.Command {
 	root.AddCommand(
 		c.setupCommand(), c.startCommand(), c.trayCommand(), c.statusCommand(), c.doctorCommand(), c.stopCommand(),
 		c.pauseCommand(), c.resumeCommand(), c.drainCommand(),
-		c.rentalsCommand(), c.logsCommand(), c.speedtestCommand(),
+		c.rentalsCommand(), c.logsCommand(), c.imagesCommand(), c.speedtestCommand(),
 		c.signInCommand(), c.signOutCommand(), c.rotateKeyCommand(),
 		c.autostartCommand(), c.notificationsCommand(), c.dashboardCommand(),
 		c.configCommand(), c.auditCommand(), c.versionCommand(),

@@ -210,6 +210,7 @@ func (b tracedBook) Run(ctx context.Context, notify func(rental.Status)) error {
 
 // engine adds what the agent asks to an engine in memory.
 type engine struct {
+	images []rental.CachedImage
 	*rentaltest.Engine
 	trace *trace
 
@@ -254,6 +255,16 @@ func (e *engine) become(change func(*rental.EngineInfo)) {
 		changed()
 	}
 	synctest.Wait()
+}
+
+func (e *engine) Images(context.Context) (rental.ImageCache, error) {
+	return rental.ImageCache{Images: e.images}, nil
+}
+
+func (e *engine) PruneImages(context.Context) (rental.PrunedImages, error) {
+	pruned := rental.PrunedImages{Images: e.images}
+	e.images = nil
+	return pruned, nil
 }
 
 func (e *engine) Logs(ctx context.Context, containerID string, tail int, since time.Time) (string, bool, error) {

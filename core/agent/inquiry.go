@@ -46,6 +46,20 @@ func (a *Agent) Logs(ctx context.Context, id rental.ID, tail int, since time.Tim
 	return a.parts.Engine.Logs(ctx, rentals[at].ContainerID, min(max(tail, 1), 5000), since)
 }
 
+// Images lists the images that were pulled for rentals and are still on this host.
+func (a *Agent) Images(ctx context.Context) (rental.ImageCache, error) {
+	return a.parts.Engine.Images(ctx)
+}
+
+// PruneImages removes the images that were pulled for rentals, but those in use and those the owner keeps.
+func (a *Agent) PruneImages(ctx context.Context) (rental.PrunedImages, error) {
+	pruned, err := a.parts.Engine.PruneImages(ctx)
+	if len(pruned.Images) > 0 {
+		a.options.Log.Info("images removed as the owner asked", "images", len(pruned.Images), "freed_bytes", pruned.FreedBytes)
+	}
+	return pruned, err
+}
+
 // readLogs answers get_logs when they have been read, beside everything else.
 func (l *loop) readLogs(order *protocol.GetLogs, reply func(any, error)) {
 	if l.reading >= logsAtOnce {

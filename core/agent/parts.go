@@ -71,6 +71,10 @@ type Engine interface {
 	Info() rental.EngineInfo
 	// Logs returns the newest output of a rental's container, control characters escaped.
 	Logs(ctx context.Context, containerID string, tail int, since time.Time) (text string, truncated bool, err error)
+	// Images lists the images that were pulled for rentals; PruneImages removes those that are neither in use nor
+	// to be kept.
+	Images(ctx context.Context) (rental.ImageCache, error)
+	PruneImages(ctx context.Context) (rental.PrunedImages, error)
 }
 
 // GPUs is the desk that lends GPUs; *lending.Desk is one.

@@ -17,6 +17,7 @@ import (
 	"github.com/distributedcompute/host-agent/core/account"
 	"github.com/distributedcompute/host-agent/core/agent"
 	"github.com/distributedcompute/host-agent/core/hardware"
+	"github.com/distributedcompute/host-agent/core/rental"
 )
 
 // Client speaks to the agent of a state directory. Errors are ErrNotRunning where nobody listens
@@ -132,6 +133,16 @@ func (c *Client) Logs(ctx context.Context, id string, tail int, since time.Time)
 // SpeedTest measures the network; it takes a while.
 func (c *Client) SpeedTest(ctx context.Context) (hardware.Network, error) {
 	return call[hardware.Network](ctx, c, testTimeout, http.MethodPost, "speedtest", nil)
+}
+
+// Images lists the images that were pulled for rentals and are still there.
+func (c *Client) Images(ctx context.Context) (rental.ImageCache, error) {
+	return call[rental.ImageCache](ctx, c, verbTimeout, http.MethodGet, "images", nil)
+}
+
+// PruneImages removes those of them that are neither in use nor kept; it may take a while.
+func (c *Client) PruneImages(ctx context.Context) (rental.PrunedImages, error) {
+	return call[rental.PrunedImages](ctx, c, pruneTimeout, http.MethodPost, "images/prune", nil)
 }
 
 func (c *Client) post(ctx context.Context, path string, body any) error {

@@ -30,6 +30,8 @@ type Host interface {
 	EndRental(ctx context.Context, id rental.ID) error
 	Logs(ctx context.Context, id rental.ID, tail int, since time.Time) (text string, truncated bool, err error)
 	SpeedTest(ctx context.Context) (hardware.Network, error)
+	Images(ctx context.Context) (rental.ImageCache, error)
+	PruneImages(ctx context.Context) (rental.PrunedImages, error) // all that are neither in use nor kept
 	// SignIn returns once a person can be sent to sign in; the rest goes on without its caller.
 	SignIn(ctx context.Context, how account.Method) (account.SigningIn, error)
 	CancelSignIn(ctx context.Context) error

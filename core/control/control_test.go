@@ -69,6 +69,14 @@ func (h *fakeHost) Logs(_ context.Context, id rental.ID, tail int, since time.Ti
 	return "line\n", true, h.note("logs", id, tail, since.UTC())
 }
 
+func (h *fakeHost) Images(context.Context) (rental.ImageCache, error) {
+	return rental.ImageCache{CapBytes: 7}, h.note("images")
+}
+
+func (h *fakeHost) PruneImages(context.Context) (rental.PrunedImages, error) {
+	return rental.PrunedImages{FreedBytes: 9}, h.note("images/prune")
+}
+
 func (h *fakeHost) SpeedTest(context.Context) (hardware.Network, error) {
 	return hardware.Network{Server: "s"}, h.note("speedtest")
 }
@@ -143,6 +151,12 @@ func TestVerbsReachTheHost(t *testing.T) {
 	if err != nil || network.Server != "s" {
 		t.Errorf("speed test: got %+v, %v", network, err)
 	}
+	if cache, err := client.Images(ctx); err != nil || cache.CapBytes != 7 {
+		t.Errorf("images: got %+v, %v", cache, err)
+	}
+	if pruned, err := client.PruneImages(ctx); err != nil || pruned.FreedBytes != 9 {
+		t.Errorf("images prune: got %+v, %v", pruned, err)
+	}
 	for _, how := range []account.Method{"", account.Device} {
 		if got, err := client.SignIn(ctx, how); err != nil || got != signingIn {
 			t.Errorf("sign-in: got %+v, %v", got, err)
@@ -159,7 +173,7 @@ func TestVerbsReachTheHost(t *testing.T) {
 		t.Error(err)
 	}
 	want := []any{
-		"logs", rental.ID("r-1"), 10, until, "speedtest",
+		"logs", rental.ID("r-1"), 10, until, "speedtest", "images", "images/prune",
 		"sign-in", account.Method(""), "sign-in", account.Device, "sign-out", "cancel", "rotate", "pause", until, "pause",
 		time.Time{},
 		"resume",

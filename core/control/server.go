@@ -19,6 +19,7 @@ const (
 	logsTimeout    = time.Minute
 	accountTimeout = time.Minute      // for what the marketplace answers, and a keyring that asks its owner
 	testTimeout    = 3 * time.Minute  // a speed test and its setup
+	pruneTimeout   = 10 * time.Minute // images of many files are slow to go
 	writeTimeout   = 10 * time.Second // for the answer to leave
 	leaveOpenFor   = 2 * time.Second  // for running requests when the server ends
 	maxHeaderSize  = 8 << 10
@@ -90,6 +91,8 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /v1/quit", s.verb(verbTimeout, quit))
 	mux.HandleFunc("POST /v1/rentals/{id}/end", s.verb(verbTimeout, endRental))
 	mux.HandleFunc("GET /v1/rentals/{id}/logs", s.verb(logsTimeout, logs))
+	mux.HandleFunc("GET /v1/images", s.verb(verbTimeout, images))
+	mux.HandleFunc("POST /v1/images/prune", s.verb(pruneTimeout, pruneImages))
 	mux.HandleFunc("POST /v1/speedtest", s.verb(testTimeout, speedTest))
 	return s.guard(mux)
 }

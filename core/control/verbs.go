@@ -112,6 +112,12 @@ func speedTest(ctx context.Context, host Host, _ *http.Request) (any, error) {
 	return host.SpeedTest(ctx)
 }
 
+func images(ctx context.Context, host Host, _ *http.Request) (any, error) { return host.Images(ctx) }
+
+func pruneImages(ctx context.Context, host Host, _ *http.Request) (any, error) {
+	return host.PruneImages(ctx)
+}
+
 func invalid(message string) error {
 	return &Refusal{Code: string(rental.CodeInvalid), Message: message}
 }

@@ -73,7 +73,7 @@ func New(options Options) (*Engine, error) {
 	}
 	e.networks.refill = make(chan struct{}, 1)
 	e.room = roomOf
-	e.registries = newRegistries(options.Images.Registries, options.Images.Mirror)
+	e.registries = newRegistries(options.Images.Registries, options.Images.Mirror, options.Log)
 	e.registries.within = func() time.Duration { return min(callWithin, e.stall) }
 	var err error
 	if e.shelf, err = newShelf(options.Images); err != nil {

@@ -24,3 +24,10 @@ func (e *Engine) SetFree(free func() int64) {
 
 // TendImages removes what images need not stay.
 func (e *Engine) TendImages(ctx context.Context) error { return e.tendImages(ctx) }
+
+// Unhold lets go of images that were pulled and have no container.
+func (e *Engine) Unhold() {
+	e.shelf.mu.Lock()
+	defer e.shelf.mu.Unlock()
+	e.shelf.holds = nil
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -38,16 +39,17 @@ const (
 // registries asks image registries what they have, and for whom.
 type registries struct {
 	policy  rental.Registries
-	mirror  string               // of Docker Hub; "": none
-	public  http.RoundTripper    // to what orders name
-	owners  http.RoundTripper    // to the mirror, which its owner may have at home
+	mirror  string            // of Docker Hub; "": none
+	public  http.RoundTripper // to what orders name
+	owners  http.RoundTripper // to the mirror, which its owner may have at home
+	log     *slog.Logger
 	tryWait time.Duration        // firstTryAgain
 	within  func() time.Duration // the bound of one question
 }
 
-func newRegistries(policy rental.Registries, mirror string) registries {
+func newRegistries(policy rental.Registries, mirror string, log *slog.Logger) registries {
 	return registries{
-		policy: policy, mirror: mirror, tryWait: firstTryAgain,
+		policy: policy, mirror: mirror, log: log, tryWait: firstTryAgain,
 		public: newRegistryTransport(policy.Loopback, rental.IsPublic),
 		owners: newRegistryTransport(rental.IsLoopbackHost(mirror), func(netip.Addr) bool { return true }),
 	}
@@ -198,19 +200,36 @@ func final(status int) bool {
 }
 
 // weigh asks for the parts of an image for a platform.
-func (q inquiry) weigh(ctx context.Context, platform v1.Platform) (image v1.Image, manifest *v1.Manifest, err error) {
-	err = q.ask(ctx, func(ctx context.Context, puller *remote.Puller, ref name.Reference) error {
+func (q inquiry) weigh(ctx context.Context, platform v1.Platform) (manifest *v1.Manifest, err error) {
+	err = q.askImage(ctx, platform, func(image v1.Image) error {
+		manifest, err = image.Manifest()
+		return err
+	})
+	return manifest, err
+}
+
+// configuration asks for that of an image for a platform.
+func (q inquiry) configuration(ctx context.Context, platform v1.Platform) (config *v1.ConfigFile, err error) {
+	err = q.askImage(ctx, platform, func(image v1.Image) error {
+		config, err = image.ConfigFile()
+		return err
+	})
+	return config, err
+}
+
+// askImage lets read have an image, which is good for as long as read takes.
+func (q inquiry) askImage(ctx context.Context, platform v1.Platform, read func(v1.Image) error) error {
+	return q.ask(ctx, func(ctx context.Context, puller *remote.Puller, ref name.Reference) error {
 		whole, err := puller.Get(ctx, ref)
 		if err != nil {
 			return err
 		}
-		if image, err = whole.Image(); err != nil {
+		image, err := whole.Image()
+		if err != nil {
 			return q.platformFailure(err, platform)
 		}
-		manifest, err = image.Manifest()
-		return err
+		return read(image)
 	}, remote.WithPlatform(platform))
-	return image, manifest, err
 }
 
 // platformFailure tells an image for other machines from an answer that did not come.
@@ -313,6 +332,7 @@ func (q inquiry) failure(err error) (*rental.Failure, passing) {
 	case !answered && errors.Is(err, context.DeadlineExceeded):
 		return rental.Failf(rental.CodePullFailed, "The registry of image %s does not answer.", q.asked), soon
 	case !answered:
+		q.registries.log.Info("no answer of a registry", "image", q.asked.String(), "error", err)
 		return rental.Failf(rental.CodePullFailed, "The registry of image %s cannot be reached, or is not understood.", q.asked), soon
 	}
 	switch status := said.StatusCode; {

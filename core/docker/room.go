@@ -31,7 +31,8 @@ func (e *Engine) fits(ctx context.Context, q inquiry) error {
 	if err != nil {
 		return err
 	}
-	whole, manifest, err := q.weigh(ctx, v1.Platform{OS: "linux", Architecture: known.Architecture})
+	platform := v1.Platform{OS: "linux", Architecture: known.Architecture}
+	manifest, err := q.weigh(ctx, platform)
 	if err != nil {
 		return err
 	}
@@ -39,7 +40,11 @@ func (e *Engine) fits(ctx context.Context, q inquiry) error {
 	if free >= want {
 		return nil
 	}
-	shared, err := e.sharedLayers(ctx, whole)
+	config, err := q.configuration(ctx, platform)
+	if err != nil {
+		return err
+	}
+	shared, err := e.sharedLayers(ctx, config)
 	if err != nil {
 		return err
 	}
@@ -76,11 +81,7 @@ func weightOf(manifest *v1.Manifest, here int) (download, disk int64) {
 }
 
 // sharedLayers is how many of an image's first layers the engine has already, of another image.
-func (e *Engine) sharedLayers(ctx context.Context, whole v1.Image) (int, error) {
-	config, err := whole.ConfigFile()
-	if err != nil {
-		return 0, nil // then none is known to be
-	}
+func (e *Engine) sharedLayers(ctx context.Context, config *v1.ConfigFile) (int, error) {
 	call, cancel := bounded(ctx)
 	defer cancel()
 	images, err := e.api().ImageList(call, image.ListOptions{})
