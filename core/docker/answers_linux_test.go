@@ -22,16 +22,27 @@ var versionPrefix = regexp.MustCompile(`^/v[0-9.]+`)
 // with an error where it knows none.
 func engineThatAnswers(t *testing.T, answers map[string]answer) *Engine {
 	t.Helper()
+	return engineAt(t, func(r *http.Request) answer {
+		if said, ok := answers[pathOf(r)]; ok {
+			return said
+		}
+		return answer{http.StatusNotFound, map[string]string{"message": "no such thing"}}
+	})
+}
+
+// pathOf is what a call is about, whatever version of the API it is of.
+func pathOf(r *http.Request) string { return versionPrefix.ReplaceAllString(r.URL.Path, "") }
+
+// engineAt stands in for an engine that answers each call by what it is asked.
+func engineAt(t *testing.T, said func(*http.Request) answer) *Engine {
+	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		said, ok := answers[versionPrefix.ReplaceAllString(r.URL.Path, "")]
-		if !ok {
-			said = answer{http.StatusNotFound, map[string]string{"message": "no such thing"}}
-		}
+		said := said(r)
 		w.Header().Set("Api-Version", "1.47")
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(said.status)

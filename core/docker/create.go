@@ -30,6 +30,9 @@ func (e *Engine) Create(ctx context.Context, spec rental.Spec, image rental.Imag
 	if err != nil {
 		return "", err
 	}
+	if known.CDI, err = e.byCDI(ctx, spec, image, brought, known); err != nil {
+		return "", err
+	}
 	net, err := e.takeNetwork(ctx)
 	if err != nil {
 		return "", err
@@ -182,7 +185,11 @@ func (e *Engine) start(ctx context.Context, containerID string) error {
 		return nil
 	}
 	e.log.Warn("container did not start", "container", containerID, "error", err)
-	return startFailure(ctx, err)
+	failure := startFailure(ctx, err)
+	if hasCode(failure, rental.CodeGPUUnavailable) {
+		e.gpus.forget()
+	}
+	return failure
 }
 
 // renewNetwork makes a container's missing network again and reports whether it did.

@@ -43,7 +43,8 @@ type Engine struct {
 	networks  networks
 	downloads downloads
 	quota     quota
-	stopping  idSet         // containers that were asked to end by Stop
+	stopping  idSet // containers that were asked to end by Stop
+	gpus      gpuDriver
 	stall     time.Duration // stalledAfter
 
 	registries registries
@@ -72,6 +73,7 @@ func New(options Options) (*Engine, error) {
 		stall: stalledAfter,
 	}
 	e.networks.refill = make(chan struct{}, 1)
+	e.gpus.trial = make(chan struct{}, 1)
 	e.room = roomOf
 	e.registries = newRegistries(options.Images.Registries, options.Images.Mirror, options.Log)
 	e.registries.within = func() time.Duration { return min(callWithin, e.stall) }

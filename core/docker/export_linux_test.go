@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"context"
 	"os"
 	"strconv"
 	"strings"
@@ -11,6 +12,14 @@ import (
 // KernelTraits is the look at a container's first process.
 func KernelTraits(pid int, containerID string, gpus []rental.GPU) error {
 	return kernelTraits(pid, containerID, gpus)
+}
+
+// OfferCDI has the engine be taken for one that knows descriptions of devices.
+func (e *Engine) OfferCDI(ctx context.Context) error {
+	known, err := e.knownFacts(ctx)
+	known.OffersCDI = true
+	e.facts.Store(&known)
+	return err
 }
 
 // Zombie reports whether a process has ended and not been collected.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -42,12 +43,12 @@ func startFailure(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil || engineGone(err) || errors.Is(err, context.DeadlineExceeded):
 		return failed(ctx, "starting the container", err)
-	case strings.Contains(text, "could not select device driver"):
+	case strings.Contains(text, driverMissing):
 		return rental.Failf(rental.CodeGPUUnavailable,
 			"Docker cannot hand out GPUs on this host: install the NVIDIA Container Toolkit and restart Docker.")
-	case strings.Contains(text, "nvidia-container-cli"), strings.Contains(text, "nvidia-container-runtime"):
+	case refusesGPUs(text):
 		return rental.Failf(rental.CodeGPUUnavailable, "The NVIDIA Container Toolkit of this host could not hand out the GPU.")
-	case strings.Contains(text, "executable file not found"), strings.Contains(text, "no such file or directory"):
+	case missesProgram(text):
 		return rental.Failf(rental.CodeContainerFailed, "The container's command is not in its image.")
 	case strings.Contains(text, "unable to find user"), strings.Contains(text, "no matching entries"):
 		return rental.Failf(rental.CodeContainerFailed, "The user that the image names is not in it.")
@@ -56,6 +57,22 @@ func startFailure(ctx context.Context, err error) error {
 	default:
 		return rental.Failf(rental.CodeContainerFailed, "Docker could not start the container; the host's log has the reason.")
 	}
+}
+
+const driverMissing = "could not select device driver"
+
+// refusesGPUs reports whether an engine's text says that GPUs are not to be had in this way: it has no such driver, NVIDIA's
+// hook failed, the hook is not to be called as the host's toolkit is set to descriptions, or nothing describes the GPU.
+func refusesGPUs(text string) bool {
+	return slices.ContainsFunc([]string{
+		driverMissing, "nvidia-container-cli", "nvidia-container-runtime", "NVIDIA Container Runtime Hook",
+		"CDI device injection failed", "unresolvable CDI devices",
+	}, func(part string) bool { return strings.Contains(text, part) })
+}
+
+// missesProgram reports whether an engine's text says that there is no such program in the image.
+func missesProgram(text string) bool {
+	return strings.Contains(text, "executable file not found") || strings.Contains(text, "no such file or directory")
 }
 
 // createFailure says why a container could not be made of an image.

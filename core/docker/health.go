@@ -98,6 +98,7 @@ func (e *Engine) look(ctx context.Context, changed func()) error {
 	known := factsOf(said)
 	e.facts.Store(&known)
 	e.expectQuota(said)
+	e.gpus.forget()
 	e.tell(infoOf(said, ping.APIVersion), changed)
 	return nil
 }
@@ -286,6 +287,7 @@ func factsOf(said system.Info) facts {
 		AppArmor:     slices.ContainsFunc(said.SecurityOptions, func(o string) bool { return strings.HasPrefix(o, "name=apparmor") }),
 		LiveRestore:  said.LiveRestoreEnabled,
 		Architecture: architectureOf(said.Architecture),
+		OffersCDI:    len(said.CDISpecDirs) > 0 || describesGPUs(said),
 	}
 }
 
@@ -311,13 +313,17 @@ func infoOf(said system.Info, apiVersion string) rental.EngineInfo {
 
 // gpuReady reports whether the engine can hand out NVIDIA GPUs, as far as it can be told from outside. Its API
 // does not list device drivers, so this goes by the signs of a toolkit set up as NVIDIA documents it:
-// the runtime it registers, or else its hook in the place of packages. CDI devices are no sign: they come without the
-// hook, too, and then the device driver that GPUs are asked for by is missing.
+// the runtime it registers, its hook in the place of packages, or GPUs among the devices that are described to the engine.
 // A hook that was installed after the engine was started is taken for working, though it is not yet.
 func gpuReady(said system.Info) bool {
-	if _, ok := said.Runtimes["nvidia"]; ok {
+	if _, ok := said.Runtimes["nvidia"]; ok || describesGPUs(said) {
 		return true
 	}
 	_, err := exec.LookPath("/usr/bin/nvidia-container-runtime-hook")
 	return err == nil
+}
+
+// describesGPUs reports whether the engine knows NVIDIA's GPUs by their description; engines before 28.2 do not say.
+func describesGPUs(said system.Info) bool {
+	return slices.ContainsFunc(said.DiscoveredDevices, func(d system.DeviceInfo) bool { return strings.HasPrefix(d.ID, cdiKind) })
 }

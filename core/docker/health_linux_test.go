@@ -58,13 +58,19 @@ func TestUnfitEngineIsRefused(t *testing.T) {
 	}
 }
 
-func TestCDIDevicesDoNotMakeGPUsReady(t *testing.T) {
+func TestSignsOfGPUs(t *testing.T) {
 	packaged := gpuReady(system.Info{}) // the machine that tests run on may have the toolkit
-	described := system.Info{DiscoveredDevices: []system.DeviceInfo{{Source: "cdi", ID: "nvidia.com/gpu=" + testGPU}}}
-	if got := gpuReady(described); got != packaged {
-		t.Errorf("with CDI devices %t, without %t", got, packaged)
-	}
-	if !gpuReady(system.Info{Runtimes: map[string]system.RuntimeWithStatus{"nvidia": {}}}) {
-		t.Error("not ready with the toolkit's runtime")
+	for name, test := range map[string]struct {
+		said  system.Info
+		ready bool
+	}{
+		"the toolkit's runtime":   {system.Info{Runtimes: map[string]system.RuntimeWithStatus{"nvidia": {}}}, true},
+		"described GPUs":          {system.Info{DiscoveredDevices: []system.DeviceInfo{{Source: "cdi", ID: "nvidia.com/gpu=" + testGPU}}}, true},
+		"other described devices": {system.Info{DiscoveredDevices: []system.DeviceInfo{{Source: "cdi", ID: "example.com/net=1"}}}, packaged},
+		"a place for them":        {system.Info{CDISpecDirs: []string{"/etc/cdi"}}, packaged},
+	} {
+		if got := gpuReady(test.said); got != test.ready {
+			t.Errorf("%s: ready %t", name, got)
+		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/distributedcompute/host-agent/core/agent"
 	"github.com/distributedcompute/host-agent/core/docker"
 	"github.com/distributedcompute/host-agent/core/rental"
+	"github.com/distributedcompute/host-agent/sandbox/engine"
 )
 
 var (
@@ -68,6 +69,49 @@ func TestGPUsReachTheHookExactly(t *testing.T) {
 	want := []string{"GPU 0: Sandbox GPU (UUID: " + gpuB + ")", "GPU 1: Sandbox GPU (UUID: " + gpuA + ")"}
 	if diff := cmp.Diff(want, got.GPUs); diff != "" {
 		t.Errorf("nvidia-smi in the container (-want +got):\n%s", diff)
+	}
+}
+
+// The hook of a host whose toolkit is set to descriptions refuses to work, and this engine is too old for those.
+func TestGPUsThatTheHookRefuses(t *testing.T) {
+	if err := daemon.RefuseGPUs(engine.CDIModeRefusal); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := daemon.RefuseGPUs(""); err != nil {
+			t.Error(err)
+		}
+	})
+	e := newEngine(t)
+	s := spec("refused")
+	s.GPUs = []rental.GPU{{UUID: gpuA}}
+	_, err := e.Start(t.Context(), create(t, e, s))
+	wantFailure(t, err, rental.CodeGPUUnavailable)
+}
+
+// Also where there are two ways, the first is found by an attempt that the hook sees and that runs nothing.
+func TestWayToTheGPUsOfARealEngine(t *testing.T) {
+	e := newEngine(t)
+	if err := e.OfferCDI(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before, err := daemon.HookCalls()
+	if err != nil {
+		t.Fatal(err)
+	}
+	containers := cli(t, "ps", "-aq")
+	s := spec("tried")
+	s.GPUs = []rental.GPU{{UUID: gpuA}}
+	id := create(t, e, s)
+	after, err := daemon.HookCalls()
+	if err != nil || len(after) != len(before)+1 || !slices.Equal(after[len(after)-1].Devices, []string{gpuA}) {
+		t.Errorf("the hook was called with %v, %v", after[len(before):], err)
+	}
+	if now := cli(t, "ps", "-aq"); len(strings.Fields(now)) != len(strings.Fields(containers))+1 {
+		t.Errorf("containers went from %q to %q", containers, now)
+	}
+	if _, err := e.Start(t.Context(), id); err != nil {
+		t.Error(err)
 	}
 }
 

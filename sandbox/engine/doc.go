@@ -37,3 +37,7 @@ type HookCall struct {
 	Devices     []string `json:"devices"` // the identifiers asked for, in order
 	Env         []string `json:"env"`     // the whole environment of the container, "NAME=value"
 }
+
+// CDIModeRefusal is what NVIDIA's hook says on a host whose toolkit is set to descriptions of devices (CDI).
+const CDIModeRefusal = "invoking the NVIDIA Container Runtime Hook directly (e.g. specifying the docker --gpus flag) is not supported. " +
+	"Please use the NVIDIA Container Runtime (e.g. specify the --runtime=nvidia flag) instead"

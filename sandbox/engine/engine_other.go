@@ -27,6 +27,9 @@ func (*Engine) Pid() int { return 0 }
 // HookCalls says that this system cannot do it.
 func (*Engine) HookCalls() ([]HookCall, error) { return nil, errLinuxOnly }
 
+// RefuseGPUs says that this system cannot do it.
+func (*Engine) RefuseGPUs(string) error { return errLinuxOnly }
+
 // SetLiveRestore says that this system cannot do it.
 func (*Engine) SetLiveRestore(context.Context, bool) error { return errLinuxOnly }
 

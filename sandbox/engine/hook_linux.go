@@ -29,6 +29,10 @@ func hookMain() int {
 	if len(os.Args) != 2 || os.Args[1] != "prestart" {
 		return 0 // the real hook has nothing to do in other phases
 	}
+	if text, err := os.ReadFile(refusalBeside(os.Getenv(hookLogVariable))); err == nil {
+		fmt.Fprintln(os.Stderr, string(text))
+		return 1
+	}
 	if err := grant(os.Stdin, os.Getenv(hookLogVariable)); err != nil {
 		fmt.Fprintln(os.Stderr, hookName+": "+err.Error())
 		return 1
@@ -116,6 +120,24 @@ func record(log string, call HookCall) error {
 	}
 	_, err = f.Write(append(line, '\n'))
 	return errors.Join(err, f.Close())
+}
+
+// refusalBeside is the file that has the hook refuse GPUs, beside its log.
+func refusalBeside(log string) string { return filepath.Join(filepath.Dir(log), "hook.refusal") }
+
+// RefuseGPUs has the hook fail with a text of NVIDIA's instead of handing out GPUs; with "" it hands them out again.
+func (e *Engine) RefuseGPUs(text string) error {
+	file := refusalBeside(e.path("hook.jsonl"))
+	if text == "" {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("having the hook hand out GPUs: %w", err)
+		}
+		return nil
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return fmt.Errorf("having the hook refuse GPUs: %w", err)
+	}
+	return nil
 }
 
 // HookCalls lists the container starts with GPUs so far, oldest first.
