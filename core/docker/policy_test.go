@@ -4,18 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
-	"fmt"
 	"maps"
 	"math"
 	"os"
 	"path/filepath"
-	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
 	"github.com/google/go-cmp/cmp"
 
@@ -105,82 +101,6 @@ func TestPlanGolden(t *testing.T) {
 	}
 }
 
-// reviewed are all fields of what is sent to the engine, with the decision for each: "zero" is the engine's
-// default and never set, anything else says where the value comes from. A field that is not listed has come
-// with a new version of the API, and needs a decision.
-var reviewed = map[reflect.Type]map[string]string{
-	reflect.TypeFor[container.Config](): {
-		"Hostname": "zero", "Domainname": "zero", "User": "zero", // the image's
-		"AttachStdin": "zero", "AttachStdout": "zero", "AttachStderr": "zero",
-		"ExposedPorts": "spec", "Tty": "zero", "OpenStdin": "zero", "StdinOnce": "zero",
-		"Env": "spec and constant", "Cmd": "spec", "Healthcheck": "constant NONE", "ArgsEscaped": "zero",
-		"Image": "the pulled image's id", "Volumes": "zero", "WorkingDir": "zero", "Entrypoint": "zero",
-		"NetworkDisabled": "zero", "MacAddress": "zero", "OnBuild": "zero", "Labels": "spec and seal",
-		"StopSignal": "zero", "StopTimeout": "constant", "Shell": "zero",
-	},
-	reflect.TypeFor[container.HostConfig](): {
-		"Binds": "zero", "ContainerIDFile": "zero", "LogConfig": "constant", "NetworkMode": "own network",
-		"PortBindings": "spec, loopback", "RestartPolicy": "constant no", "AutoRemove": "zero", "VolumeDriver": "zero",
-		"VolumesFrom": "zero", "ConsoleSize": "zero", "Annotations": "zero", "CapAdd": "constant", "CapDrop": "constant ALL",
-		"CgroupnsMode": "constant private", "DNS": "constant", "DNSOptions": "zero", "DNSSearch": "constant none", "ExtraHosts": "zero",
-		"GroupAdd": "zero", "IpcMode": "constant private", "Cgroup": "zero", "Links": "zero", "OomScoreAdj": "constant",
-		"PidMode": "zero", "Privileged": "zero", "PublishAllPorts": "zero", "ReadonlyRootfs": "zero",
-		"SecurityOpt": "constant and engine", "StorageOpt": "spec and engine", "Tmpfs": "zero", "UTSMode": "zero", "UsernsMode": "zero",
-		"ShmSize": "spec", "Sysctls": "zero", "Runtime": "constant runc", "Isolation": "zero", "Resources": "below",
-		"Mounts": "zero", "MaskedPaths": "zero", "ReadonlyPaths": "zero", "Init": "constant",
-	},
-	reflect.TypeFor[container.Resources](): {
-		"CPUShares": "zero", "Memory": "spec", "NanoCPUs": "spec", "CgroupParent": "zero", "BlkioWeight": "zero",
-		"BlkioWeightDevice": "zero", "BlkioDeviceReadBps": "zero", "BlkioDeviceWriteBps": "zero",
-		"BlkioDeviceReadIOps": "zero", "BlkioDeviceWriteIOps": "zero", "CPUPeriod": "zero", "CPUQuota": "zero",
-		"CPURealtimePeriod": "zero", "CPURealtimeRuntime": "zero", "CpusetCpus": "zero", "CpusetMems": "zero", "Devices": "zero",
-		"DeviceCgroupRules": "zero", "DeviceRequests": "spec", "KernelMemory": "zero", "KernelMemoryTCP": "zero",
-		"MemoryReservation": "zero", "MemorySwap": "spec, as Memory", "MemorySwappiness": "zero", "OomKillDisable": "zero",
-		"PidsLimit": "spec", "Ulimits": "constant", "CPUCount": "zero", "CPUPercent": "zero", "IOMaximumIOps": "zero",
-		"IOMaximumBandwidth": "zero",
-	},
-	reflect.TypeFor[network.NetworkingConfig](): {"EndpointsConfig": "own network, no settings"},
-	reflect.TypeFor[network.CreateOptions](): {
-		"Driver": "constant bridge", "Scope": "zero", "EnableIPv4": "zero", "EnableIPv6": "constant false", "IPAM": "zero",
-		"Internal": "zero", "Attachable": "zero", "Ingress": "zero", "ConfigOnly": "zero", "ConfigFrom": "zero",
-		"Options": "constant and own bridge", "Labels": "seal",
-	},
-	reflect.TypeFor[container.DeviceRequest](): {
-		"Driver": "constant nvidia", "Count": "zero", "DeviceIDs": "spec", "Capabilities": "constant", "Options": "zero",
-	},
-}
-
-func TestEveryFieldIsReviewed(t *testing.T) {
-	plan, err := newPlan(greatest(), testImage, testBrought, "dc-net-test", facts{AppArmor: true, Quota: true}, testSeal)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, sent := range []any{
-		*plan.Config, *plan.HostConfig, plan.HostConfig.Resources, *plan.Networking,
-		networkOptions("dc-net-test", testSeal), plan.HostConfig.DeviceRequests[0],
-	} {
-		value := reflect.ValueOf(sent)
-		decisions := reviewed[value.Type()]
-		fields := make(map[string]bool)
-		for field, content := range value.Fields() {
-			fields[field.Name] = true
-			switch decision := decisions[field.Name]; {
-			case decision == "":
-				t.Errorf("%s.%s has not been reviewed", value.Type(), field.Name)
-			case decision == "zero" && !content.IsZero():
-				t.Errorf("%s.%s is %v, which was decided to stay the engine's default", value.Type(), field.Name, content)
-			case decision != "zero" && content.IsZero():
-				t.Errorf("%s.%s is not set, though it was decided to be: %s", value.Type(), field.Name, decision)
-			}
-		}
-		for name := range decisions {
-			if !fields[name] {
-				t.Errorf("%s has no field %s any more", value.Type(), name)
-			}
-		}
-	}
-}
-
 func TestPlanRefuses(t *testing.T) {
 	for name, change := range map[string]func(*rental.Spec){
 		"no id":                func(s *rental.Spec) { s.ID = "" },
@@ -229,75 +149,6 @@ func TestPlanRefuses(t *testing.T) {
 	if _, err := newPlan(least(), rental.Image{ID: "busybox:latest"}, luggage{}, "dc-net-test", facts{}, testSeal); err == nil {
 		t.Error("an image by name was accepted, though what it names may change")
 	}
-}
-
-// FuzzPlan checks that whatever a backend asks for, nothing that leads out of the container comes of it.
-func FuzzPlan(f *testing.F) {
-	for _, s := range []rental.Spec{greatest(), least()} {
-		seed, err := json.Marshal(s)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(seed, true)
-	}
-	f.Add([]byte(`{"id":"a","env":{"NVIDIA_VISIBLE_DEVICES":"all"},"memory_bytes":99999999,"cpus":1,"pids_limit":1}`), false)
-	f.Fuzz(func(t *testing.T, raw []byte, quota bool) {
-		var s rental.Spec
-		if json.Unmarshal(raw, &s) != nil {
-			return
-		}
-		plan, err := newPlan(s, testImage, testBrought, "dc-net-fuzz", facts{Quota: quota}, testSeal)
-		if err != nil {
-			return
-		}
-		for _, broken := range brokenPromises(s, plan) {
-			t.Errorf("%s, for %s", broken, raw)
-		}
-	})
-}
-
-// brokenPromises are those of the policy that a plan does not keep.
-func brokenPromises(s rental.Spec, p plan) (broken []string) {
-	promise := func(kept bool, format string, args ...any) {
-		if !kept {
-			broken = append(broken, fmt.Sprintf(format, args...))
-		}
-	}
-	h := p.HostConfig
-	promise(!h.Privileged, "privileged")
-	promise(len(h.Binds)+len(h.Mounts)+len(h.VolumesFrom)+len(h.Devices)+len(h.DeviceCgroupRules)+len(h.Links) == 0, "something of the host is let in")
-	promise(h.PidMode == "" && h.UTSMode == "" && h.UsernsMode == "" && h.IpcMode == "private" && h.CgroupnsMode == "private", "a namespace is shared")
-	promise(h.NetworkMode == "dc-net-fuzz" && len(p.Networking.EndpointsConfig) == 1, "network %s", h.NetworkMode)
-	promise(slices.Equal(h.CapDrop, []string{"ALL"}) && slices.Equal(h.CapAdd, capabilities), "capabilities %v", h.CapAdd)
-	promise(slices.Equal(h.SecurityOpt, []string{"no-new-privileges:true", seccompOption + systemCallFilter()}), "security options %v", h.SecurityOpt)
-	promise(h.MaskedPaths == nil && h.ReadonlyPaths == nil, "paths of the kernel are unmasked")
-	promise(h.Runtime == "runc", "runtime %s", h.Runtime)
-	promise(h.RestartPolicy.Name == "no" && !h.AutoRemove, "restart policy %v", h.RestartPolicy)
-	promise(h.Memory >= leastMemory && h.Memory == h.MemorySwap && h.NanoCPUs > 0 && *h.PidsLimit > 0, "limits %+v", h.Resources)
-	promise(h.ShmSize > 0 && h.ShmSize <= h.Memory, "shared memory %d", h.ShmSize)
-	promise(h.LogConfig.Config["max-size"] != "" && h.LogConfig.Config["max-file"] != "", "log %v", h.LogConfig)
-	promise(!h.PublishAllPorts && len(h.PortBindings) == len(s.Ports), "ports %v", h.PortBindings)
-	for port, bindings := range h.PortBindings {
-		promise(len(bindings) == 1 && bindings[0].HostIP == "127.0.0.1" && bindings[0].HostPort == "", "port %s at %v", port, bindings)
-	}
-	visible := noGPU
-	if len(s.GPUs) > 0 {
-		visible = strings.Join(uuids(s.GPUs), ",")
-		promise(len(h.DeviceRequests) == 1 && h.DeviceRequests[0].Count == 0 && slices.Equal(h.DeviceRequests[0].DeviceIDs, uuids(s.GPUs)), "devices %v", h.DeviceRequests)
-	} else {
-		promise(len(h.DeviceRequests) == 0, "devices %v without GPUs", h.DeviceRequests)
-	}
-	last := p.Config.Env[len(p.Config.Env)-2:]
-	promise(slices.Equal(last, []string{"NVIDIA_VISIBLE_DEVICES=" + visible, "NVIDIA_DRIVER_CAPABILITIES=" + gpuAbilities}), "environment ends with %q", last)
-	for _, entry := range p.Config.Env[:len(p.Config.Env)-2] {
-		name, _, set := strings.Cut(entry, "=")
-		promise(!set || !rental.ReservedVariable(name), "environment has %s", entry)
-		promise(!strings.ContainsRune(entry, 0), "environment has a NUL")
-	}
-	promise(p.Config.Image == testImage.ID && p.Config.Entrypoint == nil && !p.Config.Tty, "image %s", p.Config.Image)
-	promise(slices.Equal(p.Config.Healthcheck.Test, []string{"NONE"}), "health check %v", p.Config.Healthcheck)
-	promise(p.Name == "dc-"+string(s.ID) && sealed(p, s.ID), "labels %v", p.Config.Labels)
-	return broken
 }
 
 // sealed reports whether a plan's labels are the owner's, for its network.
