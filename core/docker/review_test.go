@@ -16,85 +16,85 @@ import (
 	"github.com/distributedcompute/host-agent/core/rental"
 )
 
-// never is the decision for a field that stays the engine's default, whatever is rented.
-const never = "never set"
+// unset is the decision for a field that stays the engine's default, whatever is rented.
+const unset = "never set"
 
 // reviewed are all fields of what is sent to the engine, however deep, with the decision for each: "never set", or where
 // the value comes from. A field that is not listed has come with a new version of the API, and needs a decision.
 // Types that stand in no plan are listed all the same: their fields are decided before somebody uses them.
 var reviewed = map[reflect.Type]map[string]string{
 	reflect.TypeFor[container.Config](): {
-		"Hostname": never, "Domainname": never, "User": never, // the image's
-		"AttachStdin": never, "AttachStdout": never, "AttachStderr": never,
-		"ExposedPorts": "the rented ports", "Tty": never, "OpenStdin": never, "StdinOnce": never,
-		"Env": "the renter's, checked, and ours", "Cmd": "the renter's", "Healthcheck": "constant NONE", "ArgsEscaped": never,
-		"Image": "the pulled image's id", "Volumes": never, "WorkingDir": never, "Entrypoint": never,
-		"NetworkDisabled": never, "MacAddress": never, "OnBuild": never, "Labels": "what was rented, sealed",
-		"StopSignal": never, "StopTimeout": "constant", "Shell": never,
+		"Hostname": unset, "Domainname": unset, "User": unset, // the image's
+		"AttachStdin": unset, "AttachStdout": unset, "AttachStderr": unset,
+		"ExposedPorts": "the rented ports", "Tty": unset, "OpenStdin": unset, "StdinOnce": unset,
+		"Env": "the renter's, checked, and ours", "Cmd": "the renter's", "Healthcheck": "constant NONE", "ArgsEscaped": unset,
+		"Image": "the pulled image's id", "Volumes": unset, "WorkingDir": unset, "Entrypoint": unset,
+		"NetworkDisabled": unset, "MacAddress": unset, "OnBuild": unset, "Labels": "what was rented, sealed",
+		"StopSignal": unset, "StopTimeout": "constant", "Shell": unset,
 	},
 	reflect.TypeFor[container.HealthConfig](): {
-		"Test": "constant NONE", "Interval": never, "Timeout": never, "StartPeriod": never, "StartInterval": never, "Retries": never,
+		"Test": "constant NONE", "Interval": unset, "Timeout": unset, "StartPeriod": unset, "StartInterval": unset, "Retries": unset,
 	},
 	reflect.TypeFor[container.HostConfig](): {
-		"Binds": never, "ContainerIDFile": never, "LogConfig": "constant", "NetworkMode": "own network",
-		"PortBindings": "the rented ports, on loopback", "RestartPolicy": "constant no", "AutoRemove": never, "VolumeDriver": never,
-		"VolumesFrom": never, "ConsoleSize": never, "Annotations": never, "CapAdd": "constant", "CapDrop": "constant ALL",
-		"CgroupnsMode": "constant private", "DNS": "constant", "DNSOptions": never, "DNSSearch": "constant none", "ExtraHosts": never,
-		"GroupAdd": never, "IpcMode": "constant private", "Cgroup": never, "Links": never, "OomScoreAdj": "constant",
-		"PidMode": never, "Privileged": never, "PublishAllPorts": never, "ReadonlyRootfs": never,
+		"Binds": unset, "ContainerIDFile": unset, "LogConfig": "constant", "NetworkMode": "own network",
+		"PortBindings": "the rented ports, on loopback", "RestartPolicy": "constant no", "AutoRemove": unset, "VolumeDriver": unset,
+		"VolumesFrom": unset, "ConsoleSize": unset, "Annotations": unset, "CapAdd": "constant", "CapDrop": "constant ALL",
+		"CgroupnsMode": "constant private", "DNS": "constant", "DNSOptions": unset, "DNSSearch": "constant none", "ExtraHosts": unset,
+		"GroupAdd": unset, "IpcMode": "constant private", "Cgroup": unset, "Links": unset, "OomScoreAdj": "constant",
+		"PidMode": unset, "Privileged": unset, "PublishAllPorts": unset, "ReadonlyRootfs": unset,
 		"SecurityOpt": "constant, and AppArmor where the engine has it", "StorageOpt": "the rented size, where the engine keeps to it",
-		"Tmpfs": never, "UTSMode": never, "UsernsMode": never, "ShmSize": "the rented size", "Sysctls": never,
-		"Runtime": "constant runc", "Isolation": never, "Resources": "field by field", "Mounts": never, "MaskedPaths": never,
-		"ReadonlyPaths": never, "Init": "constant",
+		"Tmpfs": unset, "UTSMode": unset, "UsernsMode": unset, "ShmSize": "the rented size", "Sysctls": unset,
+		"Runtime": "constant runc", "Isolation": unset, "Resources": "field by field", "Mounts": unset, "MaskedPaths": unset,
+		"ReadonlyPaths": unset, "Init": "constant",
 	},
 	reflect.TypeFor[container.Resources](): {
-		"CPUShares": never, "Memory": "rented", "NanoCPUs": "rented", "CgroupParent": never, "BlkioWeight": never,
-		"BlkioWeightDevice": never, "BlkioDeviceReadBps": never, "BlkioDeviceWriteBps": never,
-		"BlkioDeviceReadIOps": never, "BlkioDeviceWriteIOps": never, "CPUPeriod": never, "CPUQuota": never,
-		"CPURealtimePeriod": never, "CPURealtimeRuntime": never, "CpusetCpus": never, "CpusetMems": never,
-		"Devices": "the rented GPUs that are AMD's", "DeviceCgroupRules": never, "DeviceRequests": "the rented GPUs that are NVIDIA's",
-		"KernelMemory": never, "KernelMemoryTCP": never, "MemoryReservation": never, "MemorySwap": "rented, as Memory",
-		"MemorySwappiness": never, "OomKillDisable": never, "PidsLimit": "rented", "Ulimits": "constant", "CPUCount": never,
-		"CPUPercent": never, "IOMaximumIOps": never, "IOMaximumBandwidth": never,
+		"CPUShares": unset, "Memory": "rented", "NanoCPUs": "rented", "CgroupParent": unset, "BlkioWeight": unset,
+		"BlkioWeightDevice": unset, "BlkioDeviceReadBps": unset, "BlkioDeviceWriteBps": unset,
+		"BlkioDeviceReadIOps": unset, "BlkioDeviceWriteIOps": unset, "CPUPeriod": unset, "CPUQuota": unset,
+		"CPURealtimePeriod": unset, "CPURealtimeRuntime": unset, "CpusetCpus": unset, "CpusetMems": unset,
+		"Devices": "the rented GPUs that are AMD's", "DeviceCgroupRules": unset, "DeviceRequests": "the rented GPUs that are NVIDIA's",
+		"KernelMemory": unset, "KernelMemoryTCP": unset, "MemoryReservation": unset, "MemorySwap": "rented, as Memory",
+		"MemorySwappiness": unset, "OomKillDisable": unset, "PidsLimit": "rented", "Ulimits": "constant", "CPUCount": unset,
+		"CPUPercent": unset, "IOMaximumIOps": unset, "IOMaximumBandwidth": unset,
 	},
 	reflect.TypeFor[container.DeviceRequest](): {
-		"Driver": "constant nvidia or cdi", "Count": never, "DeviceIDs": "the rented UUIDs", "Capabilities": "constant", "Options": never,
+		"Driver": "constant nvidia or cdi", "Count": unset, "DeviceIDs": "the rented UUIDs", "Capabilities": "constant", "Options": unset,
 	},
 	reflect.TypeFor[container.DeviceMapping](): {
 		"PathOnHost": "the GPU's node", "PathInContainer": "the same", "CgroupPermissions": "constant rw",
 	},
 	reflect.TypeFor[container.LogConfig]():      {"Type": "constant local", "Config": "constant"},
-	reflect.TypeFor[container.RestartPolicy]():  {"Name": "constant no", "MaximumRetryCount": never},
-	reflect.TypeFor[container.Ulimit]():         {"Name": "constant core", "Hard": never, "Soft": never},
-	reflect.TypeFor[nat.PortBinding]():          {"HostIP": "constant loopback", "HostPort": never},
+	reflect.TypeFor[container.RestartPolicy]():  {"Name": "constant no", "MaximumRetryCount": unset},
+	reflect.TypeFor[container.Ulimit]():         {"Name": "constant core", "Hard": unset, "Soft": unset},
+	reflect.TypeFor[nat.PortBinding]():          {"HostIP": "constant loopback", "HostPort": unset},
 	reflect.TypeFor[network.NetworkingConfig](): {"EndpointsConfig": "own network, no settings"},
 	reflect.TypeFor[network.EndpointSettings](): {
-		"IPAMConfig": never, "Links": never, "Aliases": never, "MacAddress": never, "DriverOpts": never, "GwPriority": never,
-		"NetworkID": never, "EndpointID": never, "Gateway": never, "IPAddress": never, "IPPrefixLen": never, "IPv6Gateway": never,
-		"GlobalIPv6Address": never, "GlobalIPv6PrefixLen": never, "DNSNames": never,
+		"IPAMConfig": unset, "Links": unset, "Aliases": unset, "MacAddress": unset, "DriverOpts": unset, "GwPriority": unset,
+		"NetworkID": unset, "EndpointID": unset, "Gateway": unset, "IPAddress": unset, "IPPrefixLen": unset, "IPv6Gateway": unset,
+		"GlobalIPv6Address": unset, "GlobalIPv6PrefixLen": unset, "DNSNames": unset,
 	},
 	reflect.TypeFor[network.CreateOptions](): {
-		"Driver": "constant bridge", "Scope": never, "EnableIPv4": never, "EnableIPv6": "constant false", "IPAM": never,
-		"Internal": never, "Attachable": never, "Ingress": never, "ConfigOnly": never, "ConfigFrom": never,
+		"Driver": "constant bridge", "Scope": unset, "EnableIPv4": unset, "EnableIPv6": "constant false", "IPAM": unset,
+		"Internal": unset, "Attachable": unset, "Ingress": unset, "ConfigOnly": unset, "ConfigFrom": unset,
 		"Options": "constant and own bridge", "Labels": "seal",
 	},
-	reflect.TypeFor[blkiodev.WeightDevice]():      {"Path": never, "Weight": never},
-	reflect.TypeFor[blkiodev.ThrottleDevice]():    {"Path": never, "Rate": never},
-	reflect.TypeFor[network.EndpointIPAMConfig](): {"IPv4Address": never, "IPv6Address": never, "LinkLocalIPs": never},
-	reflect.TypeFor[network.ConfigReference]():    {"Network": never},
-	reflect.TypeFor[network.IPAM]():               {"Driver": never, "Options": never, "Config": never},
-	reflect.TypeFor[network.IPAMConfig]():         {"Subnet": never, "IPRange": never, "Gateway": never, "AuxAddress": never},
+	reflect.TypeFor[blkiodev.WeightDevice]():      {"Path": unset, "Weight": unset},
+	reflect.TypeFor[blkiodev.ThrottleDevice]():    {"Path": unset, "Rate": unset},
+	reflect.TypeFor[network.EndpointIPAMConfig](): {"IPv4Address": unset, "IPv6Address": unset, "LinkLocalIPs": unset},
+	reflect.TypeFor[network.ConfigReference]():    {"Network": unset},
+	reflect.TypeFor[network.IPAM]():               {"Driver": unset, "Options": unset, "Config": unset},
+	reflect.TypeFor[network.IPAMConfig]():         {"Subnet": unset, "IPRange": unset, "Gateway": unset, "AuxAddress": unset},
 	reflect.TypeFor[mount.Mount](): {
-		"Type": never, "Source": never, "Target": never, "ReadOnly": never, "Consistency": never, "BindOptions": never,
-		"VolumeOptions": never, "ImageOptions": never, "TmpfsOptions": never, "ClusterOptions": never,
+		"Type": unset, "Source": unset, "Target": unset, "ReadOnly": unset, "Consistency": unset, "BindOptions": unset,
+		"VolumeOptions": unset, "ImageOptions": unset, "TmpfsOptions": unset, "ClusterOptions": unset,
 	},
 	reflect.TypeFor[mount.BindOptions](): {
-		"Propagation": never, "NonRecursive": never, "CreateMountpoint": never, "ReadOnlyNonRecursive": never, "ReadOnlyForceRecursive": never,
+		"Propagation": unset, "NonRecursive": unset, "CreateMountpoint": unset, "ReadOnlyNonRecursive": unset, "ReadOnlyForceRecursive": unset,
 	},
-	reflect.TypeFor[mount.VolumeOptions]():  {"NoCopy": never, "Labels": never, "Subpath": never, "DriverConfig": never},
-	reflect.TypeFor[mount.ImageOptions]():   {"Subpath": never},
-	reflect.TypeFor[mount.Driver]():         {"Name": never, "Options": never},
-	reflect.TypeFor[mount.TmpfsOptions]():   {"SizeBytes": never, "Mode": never, "Options": never},
+	reflect.TypeFor[mount.VolumeOptions]():  {"NoCopy": unset, "Labels": unset, "Subpath": unset, "DriverConfig": unset},
+	reflect.TypeFor[mount.ImageOptions]():   {"Subpath": unset},
+	reflect.TypeFor[mount.Driver]():         {"Name": unset, "Options": unset},
+	reflect.TypeFor[mount.TmpfsOptions]():   {"SizeBytes": unset, "Mode": unset, "Options": unset},
 	reflect.TypeFor[mount.ClusterOptions](): {},
 }
 
@@ -132,7 +132,7 @@ func TestEveryFieldIsReviewed(t *testing.T) {
 			if _, ok := kind.FieldByName(name); !ok {
 				t.Errorf("%s has no field %s any more", kind, name)
 			}
-			if decision != never && !r.filled[kind][name] {
+			if decision != unset && !r.filled[kind][name] {
 				t.Errorf("%s.%s is set by no plan, though it was decided to be: %s", kind, name, decision)
 			}
 		}
@@ -190,7 +190,7 @@ func (r *review) values(value reflect.Value) {
 			switch {
 			case content.IsZero():
 				continue
-			case reviewed[value.Type()][field.Name] == never:
+			case reviewed[value.Type()][field.Name] == unset:
 				r.t.Errorf("%s.%s is %v, which was decided never to be set", value.Type(), field.Name, content)
 			}
 			if r.filled[value.Type()] == nil {
