@@ -27,6 +27,7 @@ const (
 	shelfFile = "images.json" // in the state directory
 
 	tendEvery   = 5 * time.Minute
+	tendAfter   = 2 * time.Second  // what may have changed something
 	removeImage = 5 * time.Minute  // many files are slow to go
 	heldFor     = 10 * time.Minute // from the pull of an image to its container at most
 	cacheShare  = 4                // of what is offered of the disk, one part in so many
@@ -96,6 +97,9 @@ func newShelf(options ImageOptions) (*shelf, error) {
 	s.saved = string(content)
 	if json.Unmarshal(content, &s.images) != nil || s.images == nil {
 		s.images = make(map[string]shelved) // nothing is known to be ours, so nothing is removed
+	}
+	for name, known := range s.images { // a rental may have been between its pull and its container
+		s.holds = append(s.holds, &hold{names: []string{name}, id: known.ID, until: known.LastUsed.Add(heldFor)})
 	}
 	return s, nil
 }
@@ -307,6 +311,9 @@ func (e *Engine) keepShelf(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-e.shelf.due:
+			if pause(ctx, tendAfter) != nil { // a rental that starts comes first
+				return
+			}
 		case <-ticker.C:
 		}
 	}

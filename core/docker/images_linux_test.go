@@ -112,7 +112,7 @@ func TestImagesUsedLastStay(t *testing.T) {
 	state := t.TempDir()
 	e := engineThatKeeps(t, docker.ImageOptions{StateDir: state})
 	var ids []string
-	refs := []string{grown(t, "lru-a", 601, 1<<20), grown(t, "lru-b", 602, 1<<20), grown(t, "lru-c", 603, 1<<20)}
+	refs := []string{grown(t, "lru-a", 601, 64<<10), grown(t, "lru-b", 602, 64<<10), grown(t, "lru-c", 603, 64<<10)}
 	for _, ref := range append(refs, refs[0]) { // the first is used again
 		ids = append(ids, pull(t, e, ref).ID)
 	}
@@ -126,6 +126,11 @@ func TestImagesUsedLastStay(t *testing.T) {
 	if got := references(t, e); !slices.Equal(got, []string{"lru-a:1", "lru-c:1", "lru-b:1"}) {
 		t.Errorf("after a restart: %q", got)
 	}
+	tend(t, e)
+	if !present(t, ids[1]) {
+		t.Error("a restart has lost the hold on an image without a container yet")
+	}
+	e.Unhold()
 	tend(t, e)
 	if !present(t, ids[0]) || present(t, ids[1]) || !present(t, ids[2]) {
 		t.Errorf("left of the images: %q", references(t, e))
@@ -169,7 +174,7 @@ func TestImageIsWeighedBeforeItIsPulled(t *testing.T) {
 	const reserve = 100 << 20
 	e := engineThatKeeps(t, docker.ImageOptions{Reserve: reserve})
 	workload := pull(t, newEngine(t), image) // its layers are there, and need no room
-	first := pull(t, e, grown(t, "weigh-first", 801, 1<<20))
+	first := pull(t, e, grown(t, "weigh-first", 801, 64<<10))
 	e.Unhold()
 	large := grown(t, "weigh-large", 802, 6<<20)
 	e.SetFree(func() int64 { return reserve + 5<<20 })
@@ -189,7 +194,7 @@ func TestImageIsWeighedBeforeItIsPulled(t *testing.T) {
 	pull(t, e, large)
 
 	e = engineThatKeeps(t, docker.ImageOptions{Reserve: reserve})
-	making := pull(t, e, grown(t, "weigh-making", 803, 1<<20))
+	making := pull(t, e, grown(t, "weigh-making", 803, 64<<10))
 	e.Unhold()
 	e.SetFree(func() int64 {
 		if present(t, making.ID) {
