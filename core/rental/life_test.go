@@ -388,6 +388,24 @@ func TestContainerRemovedByAnother(t *testing.T) {
 	})
 }
 
+// A container that stands where the rental's was, with all that it was known by, has another id than the ledger knows.
+func TestAnotherContainerIsNeitherAdoptedNorRemoved(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *host) {
+		h.accept(spec("r-1"))
+		h.expect("r-1", rental.Running, "")
+		h.leave()
+		h.engine.Lose("r-1")
+		h.engine.Plant("r-1", time.Now())
+		h.boot()
+		h.expect("r-1", rental.Failed, rental.CodeInterrupted)
+		time.Sleep(48 * time.Hour) // and no sweep takes it
+		held, err := h.engine.Holdings(t.Context())
+		if err != nil || len(held) != 1 || held[0].ContainerID != "planted-r-1" || !held[0].Running {
+			t.Errorf("the engine holds %v, %v; want the other container, running", held, err)
+		}
+	})
+}
+
 func TestTroubleIsToldOnceAndEnds(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *host) {
 		h.accept(spec("r-1"))
