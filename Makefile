@@ -10,7 +10,7 @@ LDFLAGS = -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 30s
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 INSTALL = $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends
-PROGRAMS := build/distributed-agent build/sandbox build/frps
+PROGRAMS := build/distributed-agent build/distributed-agent-shield build/sandbox build/frps
 # What tests need beside the programs of setup, as program:package.
 TEST_TOOLS := nft:nftables ip:iproute2 mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs dbus-daemon:dbus dbus-launch:dbus-x11 gnome-keyring-daemon:gnome-keyring secret-tool:libsecret-tools \
 	desktop-file-validate:desktop-file-utils gio:libglib2.0-bin systemd-analyze:systemd Xvfb:xvfb xclip:xclip node:nodejs npm:npm
@@ -58,6 +58,9 @@ build: $(PROGRAMS) ## build the agent, the sandbox and its relay into build/
 
 build/distributed-agent: FORCE
 	@go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./app
+
+build/distributed-agent-shield: FORCE
+	@CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags '-s -w' -o $@ ./app/shield
 
 build/sandbox: FORCE
 	@go build -trimpath -o $@ ./sandbox

@@ -31,6 +31,7 @@ func (c *cli) rentalsCommand() *cobra.Command {
 				if asJSON {
 					return c.printJSON(status.Rentals)
 				}
+				c.println("%s", status.Engine.Shield)
 				if len(status.Rentals) == 0 {
 					c.println("no rentals")
 				} else if err := writeRentals(c.out, status.Rentals, time.Now()); err != nil {

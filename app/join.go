@@ -64,7 +64,9 @@ func join(ctx context.Context, cfg *config.Config, this protocol.Agent, keyless 
 	if err != nil {
 		return nil, err
 	}
-	engine, err := docker.New(docker.Options{Host: cfg.DockerHost, OwnerKey: owner, Images: imageOptions(cfg), Log: log})
+	engine, err := docker.New(docker.Options{
+		Host: cfg.DockerHost, OwnerKey: owner, Images: imageOptions(cfg), Shielding: shielding(cfg.Isolation), Log: log,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -53,6 +53,7 @@ func facts(s agent.Status, now time.Time) [][]string {
 		{"account", describeAccount(s.Account, now)},
 		{"key", cmp.Or(s.KeySource, none)},
 		{"docker", describeEngine(s.Engine)},
+		{"shield", describeShield(s.Engine.Shield)},
 		{"relay", describeRelay(s.Relay)},
 	}
 	if s.Hardware != nil {
@@ -176,6 +177,15 @@ func describeEngine(e rental.EngineInfo) string {
 		words = append(words, "GPUs ready")
 	}
 	return strings.Join(words, ", ")
+}
+
+// describeShield leaves out the word that the line begins with.
+func describeShield(s rental.ShieldInfo) string {
+	words := strings.TrimPrefix(s.String(), "Shield ")
+	if s.How == "container" {
+		words += ", by a container"
+	}
+	return words
 }
 
 func describeRelay(r rental.RelayInfo) string {

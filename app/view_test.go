@@ -34,7 +34,7 @@ func rented() agent.Status {
 		Node:      agent.Wish{State: protocol.Paused, Reason: "user", Until: noon.Add(time.Hour)},
 		Why:       "paused by its owner",
 		Backend:   agent.LinkHealth{URL: "wss://market.example.com/agent", Connected: true, Registered: true, Since: noon.Add(-time.Hour)},
-		Engine:    rental.EngineInfo{Available: true, Version: "28.5.2", APIVersion: "1.51", StorageDriver: "overlay2", GPUReady: true},
+		Engine:    rental.EngineInfo{Available: true, Version: "28.5.2", APIVersion: "1.51", StorageDriver: "overlay2", GPUReady: true, Shield: rental.ShieldInfo{State: rental.ShieldOn, How: "direct", Blocked: 12}},
 		Relay:     rental.RelayInfo{Address: "relay.example.com:7000", Connected: true, Routes: 2},
 		Hardware:  &hardware.Survey{GPUs: []hardware.GPU{gpu(0), gpu(1)}, System: hardware.System{CPUModel: new("AMD Ryzen 9"), CPUCores: new(16), CPUThreads: new(32), RAMTotalMB: new(int64(64 << 10)), DiskTotalGB: new(int64(900)), DiskAvailableGB: new(int64(400)), OS: "linux", OSVersion: new("Debian 12")}},
 		Network:   &hardware.Network{DownloadMbps: new(940.12), UploadMbps: new(480.0), LatencyMS: new(8.0), Server: "speed.example.com", MeasuredAt: noon.AddDate(0, 0, -2)},

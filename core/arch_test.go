@@ -40,7 +40,7 @@ var layers = map[string]layer{
 	"core/account":           {[]string{"core/signin", "core/keyring", "core/durable", "core/secret"}, "whose host this is needs no agent to be known"},
 	"core/desktop":           {[]string{"core/durable"}, "the user's desktop serves whoever asks"},
 	"core/config":            {[]string{"core/secret"}, "settings are read before there is an agent"},
-	"core/docker":            {[]string{"core/rental", "core/durable", "core/secret"}, "an engine serves rentals, whoever ordered them"},
+	"core/docker":            {[]string{"core/rental", "core/durable", "core/secret", "core/shield"}, "an engine serves rentals, whoever ordered them"},
 	"core/tunnel":            {[]string{"core/rental", "core/durable", "core/secret"}, "a relay serves rentals, whoever ordered them"},
 	"core/backend":           {[]string{"core/backend/protocol", "core/secret"}, "the link carries messages and decides nothing"},
 	"core/agent":             {[]string{"core/account", "core/rental", "core/backend/protocol", "core/hardware", "core/preflight", "core/durable", "core/secret"}, "decisions are made on words, not on SDKs"},
@@ -48,6 +48,7 @@ var layers = map[string]layer{
 	"assets":                 {nil, "pictures know nothing"},
 	"assets/draw":            {nil, "drawing them needs their sources alone"},
 	"tray":                   {[]string{"assets", "core/account", "core/agent", "core/backend/protocol", "core/rental"}, "the screen shows what the agent says; it asks, and owns nothing"},
+	"app/shield":             {[]string{"core/shield"}, "what may change the packet filter does nothing else"},
 	"app":                    {[]string{"core/...", "tray", "assets"}, "the one place where parts are joined; the sandbox is another program"},
 	"sandbox/...":            {[]string{"core/backend/protocol", "core/config", "core/secret", "sandbox/..."}, "the sandbox stands for the other side of every wire"},
 }

@@ -74,7 +74,7 @@ func choice(key, title string, v verb, what string) entry {
 func menu(v view) []entry {
 	_, words := standing(v)
 	sections := [][]entry{
-		append([]entry{text("standing", words)}, problems(v)...),
+		slices.Concat([]entry{text("standing", words)}, shield(v), problems(v)),
 		earnings(v),
 		rentals(v),
 		intake(v),
@@ -99,6 +99,14 @@ func fit(entries []entry) {
 		entries[i].title = clip(e.title, titleLength)
 		fit(e.below)
 	}
+}
+
+// shield is always one line, so that the menu keeps its shape.
+func shield(v view) []entry {
+	if v.link != heard {
+		return nil
+	}
+	return []entry{text("shield", v.status.Engine.Shield.String())}
 }
 
 func problems(v view) []entry {

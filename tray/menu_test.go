@@ -35,6 +35,7 @@ func online() agent.Status {
 		Backend: protocol.LinkHealth{Connected: true, Registered: true}, Accepting: true,
 		Hardware: &hardware.Survey{GPUs: []hardware.GPU{{Index: 0, UUID: "GPU-a", Model: "NVIDIA GeForce RTX 4090"}, {Index: 1, UUID: "GPU-b", Model: "NVIDIA GeForce RTX 4090"}}},
 		Offer:    protocol.Offer{Currency: "EUR"},
+		Engine:   rental.EngineInfo{Available: true, Shield: rental.ShieldInfo{State: rental.ShieldOn, Blocked: 12}},
 		Earnings: &protocol.Earnings{Currency: "EUR", RatePerHour: "0.45", Today: "4.18", Month: "92.10", Unpaid: "31.00", NextPayoutAt: &payout},
 	}
 }

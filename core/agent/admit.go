@@ -64,6 +64,8 @@ func closed(host *Status) *protocol.Error {
 		return refuse(protocol.DockerUnavailable, "this host is still looking for Docker; try again in a second")
 	case !host.Engine.Available:
 		return refuse(protocol.DockerUnavailable, "Docker is not available on this host")
+	case host.Engine.Shield.Refuses():
+		return refuse(protocol.NotAccepting, "this host cannot keep rentals off its own network at present")
 	case host.VersionsAwaited:
 		return refuse(protocol.NotAccepting, "this host is still looking at its versions; try again in a second")
 	case host.Versions != nil && !host.VersionsWaived && !host.Versions.Fit():

@@ -79,6 +79,7 @@ type introduction struct {
 	gpusReady bool
 	version   string
 	withheld  string // GPUs, and why
+	shield    rental.ShieldState
 }
 
 func newLoop(a *Agent) *loop {
@@ -198,9 +199,9 @@ func (l *loop) picture(now time.Time) *Status {
 // and asks for another one when the machine turns out to be different from what was said.
 func (l *loop) introduce(now time.Time) {
 	s := l.board.latest.Load()
-	current := introduction{s.Hardware, s.Versions, s.Engine.Available, s.Engine.GPUReady, s.Engine.Version, withheldWords(s.GPUTroubles)}
+	current := introduction{s.Hardware, s.Versions, s.Engine.Available, s.Engine.GPUReady, s.Engine.Version, withheldWords(s.GPUTroubles), s.Engine.Shield.State}
 	switch {
-	case !l.introduced && (s.Hardware != nil && l.engineSeen() && (l.parts.Preflight == nil || s.Versions != nil) || now.Sub(l.began) >= patience):
+	case !l.introduced && (s.Hardware != nil && l.engineSeen() && (l.parts.Preflight == nil || s.Versions != nil) && !awaited(s.Engine) || now.Sub(l.began) >= patience):
 		l.introduced = true
 		close(l.ready)
 	case l.introduced && current != l.said:
@@ -213,6 +214,9 @@ func (l *loop) introduce(now time.Time) {
 		l.posted = nodeStatus(wish, l.asker, l.offer) // register says it too, but not why and until when
 	}
 }
+
+// awaited reports whether the shield of an engine that is there has not been looked for yet.
+func awaited(e rental.EngineInfo) bool { return e.Available && e.Shield.State == rental.ShieldAwaited }
 
 // postNode tells the backend of a new wish or offer.
 func (l *loop) postNode() {

@@ -24,6 +24,7 @@ func problems(s *Status) []Problem {
 			Fix:     "Free space on it, or let the agent's user write to it. Until then no new rentals are taken and a pause would not survive a restart; the agent tries again by itself.",
 		})
 	}
+	list = append(list, shieldProblems(s)...)
 	relayDown := s.Relay.Problem != "" && !s.Relay.Connected
 	if relay := s.Relay; relayDown {
 		list = append(list, Problem{"relay_unreachable", relay.Problem, "The agent keeps trying; until then rentals run but are not reached from outside."})
@@ -86,6 +87,18 @@ func engineProblems(s *Status) []Problem {
 		return []Problem{{"gpu_not_ready", "Docker cannot hand out this machine's GPUs.", "Install the NVIDIA Container Toolkit, run sudo nvidia-ctk runtime configure --runtime=docker, and restart Docker."}}
 	}
 	return nil
+}
+
+// shieldProblems are about rentals that could reach the host's network, or that are not taken because they could.
+func shieldProblems(s *Status) []Problem {
+	shield := s.Engine.Shield
+	switch {
+	case !s.Engine.Available || shield.Problem == "":
+		return nil
+	case shield.Waived:
+		return []Problem{{"unshielded", "Rentals can reach your network, as isolation.allow_unshielded allows. " + shield.Problem, shield.Fix}}
+	}
+	return []Problem{{"shield_" + string(shield.State), shield.Problem, shield.Fix}}
 }
 
 func hardwareProblems(s *Status) []Problem {

@@ -110,6 +110,9 @@ func features(s *Status) []string {
 	if hasGPU(s, amd) && s.Engine.Available {
 		list = append(list, "gpu.amd")
 	}
+	if s.Engine.Available && s.Engine.Shield.State == rental.ShieldOn {
+		list = append(list, "isolation.lan")
+	}
 	return list
 }
 

@@ -151,6 +151,9 @@ func (e *Engine) Start(ctx context.Context, containerID string) (rental.Containe
 	if err != nil {
 		return rental.Container{}, fmt.Errorf("reading when the container started: %w", err)
 	}
+	if id, ours := e.owner(there); ours {
+		e.guard.knows(there, id)
+	}
 	up := rental.Container{ID: there.ID, StartedAt: started}
 	if !there.State.Running {
 		return up, nil // it was quick; how it ended is for Wait to say
@@ -165,6 +168,9 @@ func (e *Engine) Start(ctx context.Context, containerID string) (rental.Containe
 // start starts a container, with a new network if someone has removed the one it had. One that runs is left
 // alone, also one that somebody has paused, which engines refuse to start.
 func (e *Engine) start(ctx context.Context, containerID string) error {
+	if err := e.shielded(ctx); err != nil {
+		return err
+	}
 	call, cancel := bounded(ctx)
 	defer cancel()
 	err := e.api().ContainerStart(call, containerID, container.StartOptions{})

@@ -32,6 +32,8 @@ type Options struct {
 	OwnerKey []byte
 	Images   ImageOptions
 	Log      *slog.Logger
+	// Shielding keeps rentals off the host's LAN; nil does not.
+	Shielding *Shielding
 }
 
 // Engine is a Docker Engine on this machine. It implements rental.Engine. Its methods work without
@@ -43,6 +45,8 @@ type Engine struct {
 	networks  networks
 	downloads downloads
 	quota     quota
+	guard     *guard
+	verdicts  verdicts
 	stopping  idSet // containers that were asked to end by Stop
 	gpus      gpuDriver
 	stall     time.Duration // stalledAfter
@@ -71,9 +75,13 @@ func New(options Options) (*Engine, error) {
 		log:   options.Log,
 		seal:  newSeal(options.OwnerKey),
 		stall: stalledAfter,
+		guard: newGuard(options.Shielding),
 	}
 	e.networks.refill = make(chan struct{}, 1)
 	e.gpus.trial = make(chan struct{}, 1)
+	if e.guard != nil {
+		e.info.Shield.State = rental.ShieldAwaited
+	}
 	e.room = roomOf
 	e.registries = newRegistries(options.Images.Registries, options.Images.Mirror, options.Log)
 	e.registries.within = func() time.Duration { return min(callWithin, e.stall) }

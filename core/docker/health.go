@@ -44,6 +44,11 @@ func (e *Engine) Info() rental.EngineInfo {
 // events shows that the engine is there; while it is away Run looks for it again and again.
 func (e *Engine) Run(ctx context.Context, changed func()) error {
 	defer e.tidyUp()
+	var keeping sync.WaitGroup
+	defer keeping.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	keeping.Go(func() { e.keepShield(ctx, changed) })
 	retry := firstRetry
 	for {
 		err := e.look(ctx, changed)
@@ -73,6 +78,7 @@ func (e *Engine) tidyUp() {
 	if err := e.sweepNetworks(ctx); err != nil && !isUnavailable(err) { // an engine that is away is known
 		e.log.Warn("networks left for the next start", "error", err)
 	}
+	e.lowerShield(ctx)
 }
 
 // look asks the engine about itself.
@@ -97,6 +103,7 @@ func (e *Engine) look(ctx context.Context, changed func()) error {
 	}
 	known := factsOf(said)
 	e.facts.Store(&known)
+	e.guard.reconsider()
 	e.expectQuota(said)
 	e.gpus.forget()
 	e.tell(infoOf(said, ping.APIVersion), changed)
@@ -185,7 +192,7 @@ func (e *Engine) lost(ctx context.Context, err error, changed func()) {
 func (e *Engine) tell(info rental.EngineInfo, changed func()) {
 	e.mu.Lock()
 	before := e.info
-	info.Since = before.Since
+	info.Since, info.Shield = before.Since, before.Shield
 	same := reflect.DeepEqual(before, info)
 	if !same {
 		if before.Available != info.Available {
@@ -286,6 +293,8 @@ func factsOf(said system.Info) facts {
 	return facts{
 		AppArmor:     slices.ContainsFunc(said.SecurityOptions, func(o string) bool { return strings.HasPrefix(o, "name=apparmor") }),
 		LiveRestore:  said.LiveRestoreEnabled,
+		Unshieldable: unshieldableEngine(said),
+		Remapped:     remapped(said),
 		Architecture: architectureOf(said.Architecture),
 		OffersCDI:    len(said.CDISpecDirs) > 0 || describesGPUs(said),
 	}

@@ -61,6 +61,8 @@ type facts struct {
 	AppArmor     bool   // its default profile can be named
 	Quota        bool   // its storage has been seen to hold a container to its size
 	LiveRestore  bool   // containers outlive its restarts
+	Unshieldable string // the kind of engine it is, if its containers reach the LAN past the packet filter
+	Remapped     bool   // containers' users are others on the host
 	Architecture string // its processor, as images name it
 	OffersCDI    bool   // it can hand out devices that are described on the host, NVIDIA's maybe among them
 	CDI          bool   // it is to hand out NVIDIA's GPUs by their description, as their hook does not

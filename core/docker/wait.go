@@ -64,7 +64,9 @@ func (e *Engine) Wait(ctx context.Context, containerID string) (rental.Exit, err
 			if last.forced.After(ended.started) {
 				ended.oomKilled = false // the engine remembers that of any process, however long ago
 			}
-			return ended.exit(outage, e.keepsContainers()), nil
+			exit := ended.exit(outage, e.keepsContainers())
+			exit.Failure = e.verdicts.of(containerID)
+			return exit, nil
 		}
 	}
 }

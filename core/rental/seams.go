@@ -141,20 +141,21 @@ type GPUTrouble struct {
 
 // EngineInfo is what the engine says of itself, for the host's picture and the backend's.
 type EngineInfo struct {
-	Available     bool      `json:"available"`
-	Problem       string    `json:"problem,omitempty"` // one sentence while it is not available
-	Fix           string    `json:"fix,omitempty"`     // what to do about it
-	Version       string    `json:"version,omitempty"`
-	APIVersion    string    `json:"api_version,omitempty"`
-	Runtimes      []string  `json:"runtimes,omitempty"`
-	StorageDriver string    `json:"storage_driver,omitempty"`
-	DataRoot      string    `json:"data_root,omitempty"`
-	Rootless      bool      `json:"rootless"`
-	CDI           bool      `json:"cdi"`
-	GPUReady      bool      `json:"gpu_ready"`      // the engine can hand out NVIDIA GPUs
-	CPUs          int       `json:"cpus,omitempty"` // where containers run, which may be a virtual machine
-	MemoryBytes   int64     `json:"memory_bytes,omitempty"`
-	Since         time.Time `json:"since,omitzero"` // of this availability
+	Available     bool       `json:"available"`
+	Problem       string     `json:"problem,omitempty"` // one sentence while it is not available
+	Fix           string     `json:"fix,omitempty"`     // what to do about it
+	Version       string     `json:"version,omitempty"`
+	APIVersion    string     `json:"api_version,omitempty"`
+	Runtimes      []string   `json:"runtimes,omitempty"`
+	StorageDriver string     `json:"storage_driver,omitempty"`
+	DataRoot      string     `json:"data_root,omitempty"`
+	Rootless      bool       `json:"rootless"`
+	CDI           bool       `json:"cdi"`
+	GPUReady      bool       `json:"gpu_ready"`      // the engine can hand out NVIDIA GPUs
+	CPUs          int        `json:"cpus,omitempty"` // where containers run, which may be a virtual machine
+	MemoryBytes   int64      `json:"memory_bytes,omitempty"`
+	Shield        ShieldInfo `json:"shield,omitzero"`
+	Since         time.Time  `json:"since,omitzero"` // of this availability
 }
 
 // Terms are what a relay needs to be used.

@@ -1,0 +1,476 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/system"
+
+	"github.com/distributedcompute/host-agent/core/rental"
+	"github.com/distributedcompute/host-agent/core/shield"
+)
+
+const (
+	// shieldEvery leaves time to end rentals within 30 s of when the shield was lost.
+	shieldEvery = 20 * time.Second
+	// shieldTries are made in a row before rentals are cut off, shieldRetry apart.
+	shieldTries = 3
+	shieldRetry = time.Second
+	// handsWithin bounds one look at the packet filter, or one change of it.
+	handsWithin = 20 * time.Second
+)
+
+// Shielding says how rentals are kept off the host's LAN.
+type Shielding struct {
+	Policy shield.Policy
+	// AllowUnshielded starts rentals also where they cannot be kept off it.
+	AllowUnshielded bool
+	// Program is the file of distributed-agent-shield, for an engine whose packet filter this process may not change.
+	Program string
+}
+
+// hands put the shield up where containers run.
+type hands interface {
+	raise(ctx context.Context, policy shield.Policy) (shield.Standing, error)
+	observe(ctx context.Context) (shield.Standing, error)
+	lower(ctx context.Context) error
+}
+
+// ownHands are this process's.
+type ownHands struct{}
+
+func (ownHands) raise(ctx context.Context, policy shield.Policy) (shield.Standing, error) {
+	return shield.Raise(ctx, shield.Direct{}, policy)
+}
+
+func (ownHands) observe(ctx context.Context) (shield.Standing, error) {
+	return shield.Observe(ctx, shield.Direct{})
+}
+
+func (ownHands) lower(ctx context.Context) error { return shield.Lower(ctx, shield.Direct{}) }
+
+// guard keeps the shield up. A nil guard keeps none, for whoever wants rentals without.
+type guard struct {
+	Shielding
+	again chan struct{} // capacity 1: the shield is to be looked at now
+
+	mu      sync.Mutex // one at a time is at the packet filter
+	hands   hands      // guarded by mu; nil until chosen
+	how     string     // guarded by mu; what hands are called
+	up      shield.Standing
+	failed  bool // guarded by mu; the last attempt to have the shield stand
+	turned  turnedAway
+	changed func() // guarded by mu; nil without Run
+}
+
+func newGuard(with *Shielding) *guard {
+	if with == nil {
+		return nil
+	}
+	return &guard{Shielding: *with, again: make(chan struct{}, 1), turned: newTurnedAway()}
+}
+
+// ask lets keepShield look now.
+func (g *guard) ask() {
+	if g == nil {
+		return
+	}
+	select {
+	case g.again <- struct{}{}:
+	default:
+	}
+}
+
+// reconsider lets the hands be chosen anew: another engine may run in another place.
+func (g *guard) reconsider() {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	g.hands = nil
+	g.mu.Unlock()
+	g.ask()
+}
+
+// shielded returns nil once the shield stands, put up now if need be, or once the owner does without it. Every start
+// of a container goes through here.
+func (e *Engine) shielded(ctx context.Context) error {
+	if e.guard == nil {
+		return nil
+	}
+	err := e.ensureShield(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case isUnavailable(err):
+		return err
+	case e.guard.AllowUnshielded:
+		e.log.Warn("starting a rental that may reach the LAN, as the owner allows", "because", err)
+		return nil
+	}
+	e.log.Warn("no rental is started without the shield", "because", err)
+	return rental.Failf(rental.CodeIsolation, "The host's LAN cannot be kept from rentals at present.")
+}
+
+// ensureShield looks at the shield and puts it up unless it stands as it was put up. What comes of it is in Info.
+func (e *Engine) ensureShield(ctx context.Context) error {
+	g := e.guard
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	known, err := e.knownFacts(ctx)
+	if err == nil {
+		err = e.raiseShield(ctx, known)
+	}
+	if err == nil && known.Unshieldable != "" {
+		err = unshieldable(known)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	g.failed = err != nil
+	if e.tellShield(g.info(known, err)) && g.changed != nil {
+		g.changed()
+	}
+	return err
+}
+
+// raiseShield is ensureShield for who holds e.guard.mu.
+func (e *Engine) raiseShield(ctx context.Context, known facts) error {
+	g := e.guard
+	if known.Unshieldable != "" && !g.AllowUnshielded {
+		return unshieldable(known)
+	}
+	ctx, cancel := context.WithTimeout(ctx, handsWithin)
+	defer cancel()
+	if g.hands == nil {
+		if err := e.chooseHands(ctx, known); err != nil {
+			return err
+		}
+	}
+	there, err := g.hands.observe(ctx)
+	if err != nil {
+		return err
+	}
+	g.turned.add(there.Blocked)
+	if g.up.Same(there) {
+		return nil
+	}
+	lost := g.up.Mark != ""
+	if g.up, err = g.hands.raise(ctx, g.Policy); err != nil {
+		return err
+	}
+	g.turned.restart()
+	if lost {
+		e.log.Warn("the shield was missing or changed and is up again", "by", g.how)
+	} else {
+		e.log.Info("the shield is up", "by", g.how)
+	}
+	return nil
+}
+
+// unshieldable is why no table of rules keeps rentals of this kind of engine off the LAN for certain.
+func unshieldable(known facts) error {
+	return problemf("Install Docker Engine itself, not Docker Desktop or a rootless one: https://docs.docker.com/engine/install/. Or set isolation.allow_unshielded, if nothing on your network would mind.",
+		"%s does not let rentals be kept off this host's LAN for certain.", known.Unshieldable)
+}
+
+// chooseHands finds out who can change the packet filter that the engine's containers are behind. The caller holds e.guard.mu.
+func (e *Engine) chooseHands(ctx context.Context, known facts) error {
+	g := e.guard
+	here, err := e.engineIsHere(ctx)
+	if err != nil {
+		return err
+	}
+	if here {
+		_, err := ownHands{}.observe(ctx)
+		if err == nil {
+			g.hands, g.how = ownHands{}, "direct"
+			return nil
+		}
+		if !errors.Is(err, syscall.EPERM) {
+			e.log.Warn("the packet filter cannot be reached directly", "because", err)
+		}
+	}
+	through, err := e.borrowHands(ctx, g.Program, known)
+	if err != nil {
+		return err
+	}
+	g.hands, g.how = through, "container"
+	return nil
+}
+
+// engineIsHere reports whether the engine makes its bridges where this process runs, and not in a virtual machine or
+// in another network namespace.
+func (e *Engine) engineIsHere(ctx context.Context) (bool, error) {
+	name, err := e.someNetwork(ctx)
+	if err != nil {
+		return false, err
+	}
+	if name == "" {
+		if err := e.stock(ctx); err != nil {
+			return false, err
+		}
+		if name, err = e.someNetwork(ctx); err != nil {
+			return false, err
+		}
+	}
+	_, err = net.InterfaceByName(bridgeName(name))
+	return err == nil, nil
+}
+
+// someNetwork is the name of a network of this agent, "" where there is none.
+func (e *Engine) someNetwork(ctx context.Context) (string, error) {
+	call, cancel := bounded(ctx)
+	defer cancel()
+	found, err := e.api().NetworkList(call, network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", labelManaged))})
+	if err != nil {
+		return "", failed(ctx, "listing networks", err)
+	}
+	for _, n := range found {
+		if e.seal.holds(n.Labels[labelOwner], kindNetwork, n.Name) {
+			return n.Name, nil
+		}
+	}
+	return "", nil
+}
+
+// keepShield looks at the shield again and again until ctx ends, also while the engine is away. Where it cannot be
+// had, rentals that run are ended.
+func (e *Engine) keepShield(ctx context.Context, changed func()) {
+	g := e.guard
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	g.changed = changed
+	g.mu.Unlock()
+	every := time.NewTicker(shieldEvery)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+		case <-g.again:
+		}
+		if !e.Info().Available && !g.chosen() {
+			continue // it is asked again when the engine is there
+		}
+		e.insistOnShield(ctx)
+	}
+}
+
+func (g *guard) chosen() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.hands != nil
+}
+
+// insistOnShield tries a few times to have the shield stand, and otherwise cuts rentals off.
+func (e *Engine) insistOnShield(ctx context.Context) {
+	var err error
+	for try := range shieldTries {
+		if try > 0 && pause(ctx, shieldRetry) != nil {
+			return
+		}
+		if err = e.ensureShield(ctx); err == nil || ctx.Err() != nil {
+			return
+		}
+		if _, hopeless := errors.AsType[*problem](err); hopeless {
+			break
+		}
+	}
+	if e.guard.AllowUnshielded || isUnavailable(err) {
+		return // an engine that is away starts nothing, and cannot end anything either
+	}
+	e.log.Error("the shield cannot be had; rentals are ended", "because", err)
+	if err := e.cutOff(ctx); err != nil {
+		e.log.Error("ending rentals that lost their shield", "error", err)
+		e.guard.ask()
+	}
+}
+
+// cutOff ends every rental that runs.
+func (e *Engine) cutOff(ctx context.Context) error {
+	held, err := e.Holdings(ctx)
+	if err != nil {
+		return err
+	}
+	var failures []error
+	for _, h := range held {
+		if !h.Running {
+			continue
+		}
+		e.verdicts.set(h.ContainerID, rental.Failf(rental.CodeIsolation, "The host's LAN could no longer be kept from the rental, so it was ended."))
+		failures = append(failures, e.Stop(ctx, h.ContainerID, 0))
+	}
+	return errors.Join(failures...)
+}
+
+// lowerShield takes the shield down when this agent leaves no rental behind.
+func (e *Engine) lowerShield(ctx context.Context) {
+	g := e.guard
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.hands == nil || g.up.Mark == "" {
+		return
+	}
+	call, cancel := bounded(ctx)
+	defer cancel()
+	left, err := e.api().ContainerList(call, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelManaged))})
+	if err != nil || len(left) > 0 {
+		return // a table that nobody needs does no harm
+	}
+	if err := g.hands.lower(ctx); err != nil {
+		e.log.Warn("the shield stays up", "because", err)
+		return
+	}
+	g.up = shield.Standing{}
+}
+
+// info is what is told of the shield; g.mu is held.
+func (g *guard) info(known facts, err error) rental.ShieldInfo {
+	info := rental.ShieldInfo{State: rental.ShieldOn, How: g.how, Waived: g.AllowUnshielded}
+	info.Blocked, info.ByRental = g.turned.today(time.Now())
+	if err == nil {
+		return info
+	}
+	info.State = rental.ShieldMissing
+	info.Problem = "The host's LAN cannot be kept from rentals: the packet filter could not be changed."
+	info.Fix = "The agent tries again by itself; its log says why. Running it as root always works with an engine on this machine."
+	if errors.Is(err, errNoProgram) {
+		info.Problem = "The host's LAN cannot be kept from rentals: this agent may not change the packet filter itself, and its program for that, distributed-agent-shield, is missing."
+		info.Fix = "Put distributed-agent-shield beside this program, name it in isolation.program, or run the agent as root."
+	}
+	if found, ok := errors.AsType[*problem](err); ok {
+		info.Problem, info.Fix = found.text, found.fix
+	}
+	if known.Unshieldable != "" {
+		info.State = rental.ShieldOff
+	}
+	return info
+}
+
+// tellShield publishes what is known of the shield, and reports whether it differs.
+func (e *Engine) tellShield(info rental.ShieldInfo) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before := e.info.Shield
+	if info.Since = before.Since; before.State != info.State {
+		info.Since = time.Now()
+	}
+	e.info.Shield = info
+	return !before.Equal(info)
+}
+
+// knows has what packets of a rental are counted for it.
+func (g *guard) knows(there container.InspectResponse, id rental.ID) {
+	if g == nil {
+		return
+	}
+	if addr, ok := addressOf(there); ok {
+		g.mu.Lock()
+		g.turned.owners[addr] = id
+		g.mu.Unlock()
+	}
+}
+
+// forgets a rental that is gone.
+func (g *guard) forgets(id rental.ID) {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	maps.DeleteFunc(g.turned.owners, func(_ netip.Addr, owner rental.ID) bool { return owner == id })
+	delete(g.turned.byRental, id)
+}
+
+// addressOf is a container's address on its own network.
+func addressOf(there container.InspectResponse) (netip.Addr, bool) {
+	end := there.NetworkSettings.Networks[string(there.HostConfig.NetworkMode)]
+	if end == nil {
+		return netip.Addr{}, false
+	}
+	addr, err := netip.ParseAddr(end.IPAddress)
+	return addr, err == nil
+}
+
+// turnedAway adds up what the shield has turned away, over tables that are put up anew.
+type turnedAway struct {
+	seen     map[netip.Addr]uint64 // by the table that stands
+	owners   map[netip.Addr]rental.ID
+	byRental map[rental.ID]uint64
+	day      string
+	blocked  uint64 // today
+}
+
+func newTurnedAway() turnedAway {
+	return turnedAway{seen: map[netip.Addr]uint64{}, owners: map[netip.Addr]rental.ID{}, byRental: map[rental.ID]uint64{}}
+}
+
+// add takes in the counters of the table that stands.
+func (t *turnedAway) add(counters map[netip.Addr]uint64) {
+	t.turn(time.Now())
+	for addr, now := range counters {
+		before := t.seen[addr]
+		if now < before { // somebody has put up another table
+			before = 0
+		}
+		t.seen[addr] = now
+		t.blocked += now - before
+		if id, ok := t.owners[addr]; ok && now > before {
+			t.byRental[id] += now - before
+		}
+	}
+}
+
+// restart is for a table that was put up anew: it counts from zero.
+func (t *turnedAway) restart() { clear(t.seen) }
+
+// turn begins a new day.
+func (t *turnedAway) turn(now time.Time) {
+	if day := now.Format(time.DateOnly); day != t.day {
+		t.day, t.blocked = day, 0
+	}
+}
+
+// today is how much was turned away on this day, and of each rental since it began.
+func (t *turnedAway) today(now time.Time) (uint64, map[rental.ID]uint64) {
+	t.turn(now)
+	if len(t.byRental) == 0 {
+		return t.blocked, nil
+	}
+	return t.blocked, maps.Clone(t.byRental)
+}
+
+// unshieldableEngine names the kind of engine whose containers reach the LAN through a process of the user's own, by
+// which no rule for forwarded packets holds; "" for one that forwards them.
+func unshieldableEngine(said system.Info) string {
+	switch {
+	case strings.HasPrefix(said.OperatingSystem, "Docker Desktop"):
+		return "Docker Desktop"
+	case slices.Contains(said.SecurityOptions, "name=rootless"):
+		return "Rootless Docker"
+	}
+	return ""
+}
+
+// remapped reports whether the engine maps containers' users, which a container in the host's network must be spared.
+func remapped(said system.Info) bool { return slices.Contains(said.SecurityOptions, "name=userns") }
