@@ -17,7 +17,8 @@ import (
 
 const (
 	// settledWithin is how long a program that has just been started may still be the runtime, which drops its rights last.
-	settledWithin = 5 * time.Second
+	// It is no more than a moment, but on a machine that is busy beyond measure.
+	settledWithin = 30 * time.Second
 	settledPause  = 5 * time.Millisecond
 )
 
