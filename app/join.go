@@ -236,6 +236,7 @@ func agentOptions(cfg *config.Config, this protocol.Agent, log *slog.Logger) (ag
 			CPUs:               cfg.Offer.CPUCores,
 			RAMMB:              cfg.Offer.RAMBytes >> 20,
 			DiskGB:             cfg.Offer.DiskBytes >> 30,
+			DiskReserveBytes:   cfg.Limits.DiskReserveBytes,
 			MinPricePerGPUHour: cfg.Offer.MinPricePerGPUHour,
 			Currency:           cfg.Offer.Currency,
 		},

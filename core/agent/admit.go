@@ -18,10 +18,6 @@ const (
 	leastCPUs   = 0.01
 )
 
-// unnamedDisk is what a rental takes of the offer whose order names no disk_limit: something will be
-// written, and orders that cost nothing would never end.
-const unnamedDisk = 10 << 30
-
 // admit says whether a new rental may be taken on: nil, or the refusal. It looks at the host, its
 // owner's limits and the order only.
 func admit(host *Status, limits Limits, order rental.Spec, now time.Time) *protocol.Error {
@@ -70,6 +66,8 @@ func closed(host *Status) *protocol.Error {
 		return refuse(protocol.NotAccepting, "this host is still looking at its versions; try again in a second")
 	case host.Versions != nil && !host.VersionsWaived && !host.Versions.Fit():
 		return refuse(protocol.NotAccepting, "this host's versions have known escapes: %s", host.Versions)
+	case host.Engine.DiskLow:
+		return refuse(protocol.InsufficientResources, "disk: this host has less free space than the %s it keeps for itself", mebibytes(host.Engine.DiskReserveBytes))
 	}
 	return nil
 }
@@ -144,7 +142,7 @@ func unrented(host *Status) shares {
 		})
 		left.CPUs -= r.Spec.CPUs
 		left.MemoryBytes -= r.Spec.MemoryBytes
-		left.DiskBytes -= cmp.Or(r.Spec.DiskBytes, unnamedDisk)
+		left.DiskBytes -= cmp.Or(r.Spec.DiskBytes, rental.UnnamedDisk)
 	}
 	return left
 }

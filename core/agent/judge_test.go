@@ -128,6 +128,7 @@ func TestJudge(t *testing.T) {
 			h.Rentals[0].Spec.DiskBytes = 0
 			o.DiskLimit = 391 << 30
 		}, protocol.InsufficientResources, "disk_limit: asked 400384 MiB, free 399360 MiB"},
+		"disk low": {host(func(h *Status) { h.Engine.DiskLow, h.Engine.DiskReserveBytes = true, 20<<30 }), protocol.InsufficientResources, "disk: this host has less free space than the 20480 MiB it keeps for itself"},
 		"no disk asked, none measured": {host(func(h *Status) {
 			h.Offer.DiskGB, h.Hardware.System.DiskAvailableGB = 0, nil
 		}), "", ""},

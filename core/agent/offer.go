@@ -42,8 +42,9 @@ func offerOf(survey *hardware.Survey, engine rental.EngineInfo, own OfferLimits)
 		offer.RAMMB = limit(own.RAMMB, total, total-reserve)
 	}
 	if n, total := system.DiskAvailableGB, system.DiskTotalGB; n != nil && total != nil {
-		reserve := max(20, *total/10)
-		offer.DiskGB = limit(own.DiskGB, *n, max(0, *n-reserve))
+		// Also the owner's own figure ends where rentals would be stopped.
+		spare := max(0, *n<<30-rental.DiskReserve(own.DiskReserveBytes, *total<<30)) >> 30
+		offer.DiskGB = limit(own.DiskGB, spare, spare)
 	} else {
 		offer.DiskGB = own.DiskGB // it may be a virtual machine's, which its owner knows
 	}

@@ -33,7 +33,8 @@ type OfferLimits struct {
 	GPUs               []int   // indices; nil: all, empty: none
 	CPUs               float64 // threads; default: all but one
 	RAMMB              int64   // MiB; default: all but max(2 GiB, 10 %)
-	DiskGB             int64   // GiB; default: what is available but max(20 GiB, 10 % of the disk)
+	DiskGB             int64   // GiB; default: what is available but the reserve
+	DiskReserveBytes   int64   // of the disk, never offered; default: max(20 GiB, 10 %)
 	MinPricePerGPUHour string  // decimal; default: none
 	Currency           string  // default: USD
 }
@@ -51,7 +52,7 @@ type Limits struct {
 // withDefaults fills in what was left open and refuses what makes no sense.
 func (o Options) withDefaults() (Options, error) {
 	offer := &o.Offer
-	if offer.CPUs < 0 || offer.RAMMB < 0 || offer.DiskGB < 0 {
+	if offer.CPUs < 0 || offer.RAMMB < 0 || offer.DiskGB < 0 || offer.DiskReserveBytes < 0 {
 		return o, errors.New("offer: CPUs, RAM and disk take numbers from 0")
 	}
 	if offer.MinPricePerGPUHour == "" {

@@ -17,6 +17,13 @@ func problems(s *Status) []Problem {
 	list := []Problem{}
 	list = append(list, linkProblems(s)...)
 	list = append(list, engineProblems(s)...)
+	if s.Engine.Available && s.Engine.DiskLow {
+		list = append(list, Problem{
+			Code:    "disk_low",
+			Message: "The disk with Docker's data has less free space than the " + mebibytes(s.Engine.DiskReserveBytes) + " that this host keeps for itself.",
+			Fix:     "Free space on it, or lower limits.disk_reserve. Until then no new rentals are taken; at half of the reserve the rental that has written the most is ended.",
+		})
+	}
 	if s.Unwritable != "" {
 		list = append(list, Problem{
 			Code:    "state_not_kept",

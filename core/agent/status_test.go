@@ -79,6 +79,9 @@ func TestProblems(t *testing.T) {
 		"no toolkit":         {func(s *Status) { s.Engine.GPUReady = false }, "gpu_not_ready", "Docker cannot hand out this machine's GPUs."},
 		"no toolkit, no GPU": {func(s *Status) { s.Engine.GPUReady = false; s.Hardware = &hardware.Survey{} }, "", ""},
 		"driver hangs":       {func(s *Status) { s.Hardware = &survey }, "driver_hangs", "It hangs."},
+		"disk low": {func(s *Status) {
+			s.Engine.DiskLow, s.Engine.DiskReserveBytes = true, 20<<30
+		}, "disk_low", "The disk with Docker's data has less free space than the 20480 MiB that this host keeps for itself."},
 		"disk unknown": {func(s *Status) {
 			s.Hardware = &hardware.Survey{Gaps: []hardware.Gap{{Code: "disk_unknown", Message: "It is in a virtual machine."}}}
 		}, "disk_unknown", "It is in a virtual machine."},
@@ -155,7 +158,8 @@ func TestOffer(t *testing.T) {
 		"one GPU of two":  {new(testSurvey()), OfferLimits{GPUs: []int{1, 5}}, protocol.Offer{GPUIndices: []int{1}, CPUCores: 7, RAMMB: 29492, DiskGB: 400}},
 		"no GPU":          {new(testSurvey()), OfferLimits{GPUs: []int{}}, protocol.Offer{GPUIndices: []int{}, CPUCores: 7, RAMMB: 29492, DiskGB: 400}},
 		"owner's figures": {new(testSurvey()), OfferLimits{CPUs: 7.5, RAMMB: 1000, DiskGB: 10}, protocol.Offer{GPUIndices: []int{0, 1}, CPUCores: 7.5, RAMMB: 1000, DiskGB: 10}},
-		"more than is":    {new(testSurvey()), OfferLimits{CPUs: 64, RAMMB: 1 << 30, DiskGB: 9999}, protocol.Offer{GPUIndices: []int{0, 1}, CPUCores: 8, RAMMB: 32768, DiskGB: 500}},
+		"more than is":    {new(testSurvey()), OfferLimits{CPUs: 64, RAMMB: 1 << 30, DiskGB: 9999}, protocol.Offer{GPUIndices: []int{0, 1}, CPUCores: 8, RAMMB: 32768, DiskGB: 400}},
+		"small reserve":   {new(testSurvey()), OfferLimits{DiskGB: 9999, DiskReserveBytes: 1 << 30}, protocol.Offer{GPUIndices: []int{0, 1}, CPUCores: 7, RAMMB: 29492, DiskGB: 499}},
 		"small machine":   {size(2, 4096, 40, 30), OfferLimits{}, protocol.Offer{GPUIndices: []int{}, CPUCores: 1, RAMMB: 2048, DiskGB: 10}},
 		"tiny machine":    {size(1, 1024, 10, 5), OfferLimits{}, protocol.Offer{GPUIndices: []int{}, CPUCores: 0.5, RAMMB: 512}},
 	} {

@@ -136,6 +136,7 @@ func (e *Engine) inspect(ctx context.Context, nameOrID string) (container.Inspec
 // Start implements rental.Engine.
 func (e *Engine) Start(ctx context.Context, containerID string) (rental.Container, error) {
 	defer e.networks.ask() // only now, so as not to be in the way of this start
+	defer e.disks.ask()
 	e.stopping.remove(containerID)
 	if err := e.start(ctx, containerID); err != nil {
 		return rental.Container{}, err

@@ -34,6 +34,8 @@ type Options struct {
 	Log      *slog.Logger
 	// Shielding keeps rentals off the host's LAN; nil does not.
 	Shielding *Shielding
+	// DiskEvery is how often what rentals have written is counted; 0: every 10 s.
+	DiskEvery time.Duration
 }
 
 // Engine is a Docker Engine on this machine. It implements rental.Engine. Its methods work without
@@ -49,11 +51,15 @@ type Engine struct {
 	verdicts  verdicts
 	stopping  idSet // containers that were asked to end by Stop
 	gpus      gpuDriver
+	disks     disks
 	stall     time.Duration // stalledAfter
 
 	registries registries
 	shelf      *shelf
 	room       func(dir string) (free, total int64, err error) // roomOf
+
+	diskReserve int64         // ImageOptions.Reserve
+	diskEvery   time.Duration // Options.DiskEvery
 
 	client atomic.Pointer[client.Client]
 	facts  atomic.Pointer[facts]
@@ -76,7 +82,11 @@ func New(options Options) (*Engine, error) {
 		seal:  newSeal(options.OwnerKey),
 		stall: stalledAfter,
 		guard: newGuard(options.Shielding),
+
+		diskReserve: options.Images.Reserve,
+		diskEvery:   options.DiskEvery,
 	}
+	e.disks.started = make(chan struct{}, 1)
 	e.networks.refill = make(chan struct{}, 1)
 	e.gpus.trial = make(chan struct{}, 1)
 	if e.guard != nil {

@@ -49,6 +49,7 @@ func (e *Engine) Run(ctx context.Context, changed func()) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	keeping.Go(func() { e.keepShield(ctx, changed) })
+	keeping.Go(func() { e.watchDisks(ctx, changed) })
 	retry := firstRetry
 	for {
 		err := e.look(ctx, changed)
@@ -107,6 +108,7 @@ func (e *Engine) look(ctx context.Context, changed func()) error {
 	e.expectQuota(said)
 	e.gpus.forget()
 	e.tell(infoOf(said, ping.APIVersion), changed)
+	e.disks.ask()
 	return nil
 }
 
@@ -193,6 +195,7 @@ func (e *Engine) tell(info rental.EngineInfo, changed func()) {
 	e.mu.Lock()
 	before := e.info
 	info.Since, info.Shield = before.Since, before.Shield
+	info.DiskLow, info.DiskReserveBytes = before.DiskLow, before.DiskReserveBytes
 	same := reflect.DeepEqual(before, info)
 	if !same {
 		if before.Available != info.Available {
@@ -203,6 +206,17 @@ func (e *Engine) tell(info rental.EngineInfo, changed func()) {
 		}
 		e.info = info
 	}
+	e.mu.Unlock()
+	if !same {
+		changed()
+	}
+}
+
+// tellDisk publishes whether the host has less than its reserve.
+func (e *Engine) tellDisk(low bool, reserve int64, changed func()) {
+	e.mu.Lock()
+	same := e.info.DiskLow == low && e.info.DiskReserveBytes == reserve
+	e.info.DiskLow, e.info.DiskReserveBytes = low, reserve
 	e.mu.Unlock()
 	if !same {
 		changed()

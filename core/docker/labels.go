@@ -21,6 +21,7 @@ const (
 	labelSpec    = "distributedcompute.spec"    // hash of what was rented
 	labelPorts   = "distributedcompute.ports"   // the rented ports as JSON
 	labelGPUs    = "distributedcompute.gpus"    // the rented GPUs as JSON
+	labelDisk    = "distributedcompute.disk"    // bytes that the rental may write
 )
 
 // containerName is fixed by the rental, so that creating twice cannot give two.
@@ -42,7 +43,7 @@ func (s seal) of(kind string, parts ...string) string {
 
 // ofContainer is the owner's label of a container with these other labels of ours, on this network.
 func (s seal) ofContainer(labels map[string]string, net string) string {
-	return s.of(kindContainer, labels[labelRental], labels[labelSpec], labels[labelPorts], labels[labelGPUs], net)
+	return s.of(kindContainer, labels[labelRental], labels[labelSpec], labels[labelPorts], labels[labelGPUs], labels[labelDisk], net)
 }
 
 // holds reports whether label is the owner's for that thing.

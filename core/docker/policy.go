@@ -401,6 +401,7 @@ func labels(spec rental.Spec, image rental.Image, brought []string, net string, 
 		labelSpec:    shape,
 		labelPorts:   string(rented),
 		labelGPUs:    string(gpus),
+		labelDisk:    strconv.FormatInt(diskLimit(spec), 10),
 	})
 	set[labelOwner] = seal.ofContainer(set, net)
 	return set, nil
@@ -426,8 +427,8 @@ func shm(spec rental.Spec) int64 {
 }
 
 func storage(spec rental.Spec, facts facts) map[string]string {
-	if spec.DiskBytes == 0 || !facts.Quota {
+	if !facts.Quota {
 		return nil
 	}
-	return map[string]string{"size": strconv.FormatInt(spec.DiskBytes, 10)}
+	return map[string]string{"size": strconv.FormatInt(diskLimit(spec), 10)}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"golang.org/x/sys/unix"
 
 	"github.com/distributedcompute/host-agent/core/docker"
 	"github.com/distributedcompute/host-agent/core/rental"
@@ -22,8 +23,9 @@ import (
 // with a volume at /data. Its ports cannot be reached.
 type stored struct {
 	*docker.Engine
-	daemon *engine.Engine
-	image  rental.Image
+	daemon  *engine.Engine
+	changed <-chan struct{} // of the agent's Info
+	image   rental.Image
 }
 
 func newStored(t *testing.T, kind string) *stored {
@@ -39,10 +41,16 @@ func newStored(t *testing.T, kind string) *stored {
 	})
 	s := &stored{daemon: beside}
 	s.image = rental.Image{ID: s.load(t)}
-	s.Engine = engineWith(t, docker.Options{Host: beside.Host(), OwnerKey: []byte(ownerKey)})
-	changed := watch(t, s.Engine)
-	until(t, s.Engine, changed, func(i rental.EngineInfo) bool { return i.Available })
+	s.agent(t, 0)
 	return s
+}
+
+// agent is another view of the engine, with a reserve, until the test ends.
+func (s *stored) agent(t *testing.T, reserve int64) {
+	t.Helper()
+	s.Engine = engineWith(t, docker.Options{Host: s.daemon.Host(), OwnerKey: []byte(ownerKey), Images: docker.ImageOptions{Reserve: reserve}})
+	s.changed = watch(t, s.Engine)
+	until(t, s.Engine, s.changed, func(i rental.EngineInfo) bool { return i.Available })
 }
 
 // load puts the workload on the engine, which reaches no registry, and returns its id.
@@ -128,4 +136,64 @@ func TestStorageThatHoldsContainersToASize(t *testing.T) {
 	if exit.Code != diskFull || exit.Failure != nil {
 		t.Errorf("writing beyond the rented size: %+v, want code %d", exit, diskFull)
 	}
+}
+
+// free is how much of the engine's disk is.
+func (s *stored) free(t *testing.T) int64 {
+	t.Helper()
+	var fs unix.Statfs_t
+	if err := unix.Statfs(s.Info().DataRoot, &fs); err != nil {
+		t.Fatal(err)
+	}
+	return int64(fs.Bavail) * fs.Bsize
+}
+
+func TestDisksAreWatchedWhereStorageHoldsNothing(t *testing.T) {
+	s := newStored(t, "ext4")
+	if s.HoldsToSize(t.Context()) {
+		t.Fatal("ext4 was found to hold containers to a size")
+	}
+	const limit = 32 << 20
+	before := s.free(t)
+	modest := s.rent(t, "modest", limit, "-write=/root/few,/data/few", "-mb=4")
+	began := time.Now()
+	greedy := map[string]rental.Container{}
+	for name, args := range map[string][]string{
+		"layer":            {"-write=/root/much"},
+		"volume":           {"-write=/data/much"},
+		"removed and open": {"-write=/root/much", "-unlink"},
+	} {
+		id := rental.ID(strings.ReplaceAll(name, " ", "-"))
+		greedy[name] = s.rent(t, id, limit, append(args, "-mb=200", "-rate=16")...)
+	}
+	for name, c := range greedy {
+		exit := s.end(t, c)
+		if exit.Failure == nil || exit.Failure.Code != rental.CodeDiskLimit || exit.EngineStopped {
+			t.Errorf("%s: ended with %+v, want a failure %s", name, exit, rental.CodeDiskLimit)
+			continue
+		}
+		t.Logf("%s: after %v: %s", name, time.Since(began).Round(10*time.Millisecond), exit.Failure.Message)
+	}
+	written := before - s.free(t)
+	t.Logf("beyond what was rented: %d MiB of three rentals that write 16 MiB/s each", (written-3*limit-8<<20)>>20)
+	if written > 300<<20 {
+		t.Errorf("%d MiB were written before three rentals of 32 MiB were stopped", written>>20)
+	}
+	if state := s.cli(t, "inspect", "-f", "{{.State.Status}}", modest.ID); state != "running" {
+		t.Errorf("a rental that keeps to its disk is %s", state)
+	}
+
+	t.Run("the host keeps its reserve", func(t *testing.T) {
+		s.agent(t, 2*(s.free(t)-64<<20))
+		until(t, s.Engine, s.changed, func(i rental.EngineInfo) bool { return i.DiskLow })
+		c := s.rent(t, "hungry", 900<<20, "-write=/root/much", "-mb=400", "-rate=64")
+		exit := s.end(t, c)
+		if exit.Failure == nil || exit.Failure.Code != rental.CodeInsufficient {
+			t.Fatalf("ended with %+v, want a failure %s", exit, rental.CodeInsufficient)
+		}
+		t.Log(exit.Failure.Message)
+		if state := s.cli(t, "inspect", "-f", "{{.State.Status}}", modest.ID); state != "running" {
+			t.Errorf("the rental that had written less is %s", state)
+		}
+	})
 }

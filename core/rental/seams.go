@@ -155,7 +155,10 @@ type EngineInfo struct {
 	CPUs          int        `json:"cpus,omitempty"` // where containers run, which may be a virtual machine
 	MemoryBytes   int64      `json:"memory_bytes,omitempty"`
 	Shield        ShieldInfo `json:"shield,omitzero"`
-	Since         time.Time  `json:"since,omitzero"` // of this availability
+	// DiskLow is set while the disk with the engine's data has less free space than the host's reserve.
+	DiskLow          bool      `json:"disk_low,omitempty"`
+	DiskReserveBytes int64     `json:"disk_reserve_bytes,omitempty"` // 0 while it is not known
+	Since            time.Time `json:"since,omitzero"`               // of this availability
 }
 
 // Terms are what a relay needs to be used.
