@@ -155,6 +155,7 @@ func (e *Engine) Start(ctx context.Context, containerID string) (rental.Containe
 	if id, ours := e.owner(there); ours {
 		e.guard.knows(there, id)
 	}
+	e.processes.note(there.ID, there.State.Pid)
 	up := rental.Container{ID: there.ID, StartedAt: started}
 	if !there.State.Running {
 		return up, nil // it was quick; how it ended is for Wait to say

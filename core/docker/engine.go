@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +61,9 @@ type Engine struct {
 
 	diskReserve int64         // ImageOptions.Reserve
 	diskEvery   time.Duration // Options.DiskEvery
+
+	dial      func(ctx context.Context, network, address string) (net.Conn, error) // nil: as the client does
+	processes processes
 
 	client atomic.Pointer[client.Client]
 	facts  atomic.Pointer[facts]
@@ -123,7 +127,11 @@ func (e *Engine) newClient() (*client.Client, error) {
 	if host == "" {
 		host = defaultHost()
 	}
-	made, err := client.NewClientWithOpts(client.WithHost(host), client.WithAPIVersionNegotiation())
+	options := []client.Opt{client.WithHost(host), client.WithAPIVersionNegotiation()}
+	if e.dial != nil {
+		options = append(options, client.WithDialContext(e.dial))
+	}
+	made, err := client.NewClientWithOpts(options...)
 	if err != nil {
 		return nil, fmt.Errorf("preparing the Docker client for %s: %w", host, err)
 	}

@@ -120,6 +120,7 @@ func TestExitDuringAnOutageIsTheProgramsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	request(address+":8080", "/exit?code=7") // the published port is closed while the engine is away
+	ended := time.Now()
 	if err := daemon.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +128,10 @@ func TestExitDuringAnOutageIsTheProgramsOwn(t *testing.T) {
 	if got.err != nil || got.exit.EngineStopped != (got.exit.Code == 255) {
 		t.Errorf("Wait: %+v, %v; want the program's own code 7, or 255 where the engine does not know", got.exit, got.err)
 	}
-	t.Logf("exit %+v", got.exit)
+	if got.exit.At.After(ended.Add(time.Second)) { // and not when the engine noticed
+		t.Errorf("ended at %v, and it was told to end before %v", got.exit.At, ended)
+	}
+	t.Logf("exit %+v, told to end before %v", got.exit, ended)
 }
 
 // An engine that a person asks to end a container is not taken for one that shuts down, nor waited for.

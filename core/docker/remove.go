@@ -73,6 +73,7 @@ func (e *Engine) Remove(ctx context.Context, id rental.ID, containerID string) e
 	e.stopping.remove(there.ID)
 	e.shelf.ask() // its image may be private, and then goes, too
 	e.guard.forgets(id)
+	e.processes.forget(there.ID)
 	e.verdicts.forget(there.ID)
 	return e.freeNetwork(ctx, string(there.HostConfig.NetworkMode))
 }

@@ -24,7 +24,7 @@ const (
 	answerWithin = 2 * time.Second
 	// The pauses between two looks for an engine that is away.
 	firstPause   = 50 * time.Millisecond
-	longestPause = 2 * time.Second
+	longestPause = time.Second
 	// leavesWithin is how long an engine that has ended a container and takes no connections is watched before
 	// it is asked again: it may be leaving, or very busy.
 	leavesWithin = 20 * time.Second
@@ -52,8 +52,12 @@ func (e *Engine) Wait(ctx context.Context, containerID string) (rental.Exit, err
 			}
 			outage = false
 		case engineGone(err) || isUnavailable(err):
-			if ended, err = e.awaitReturn(ctx, containerID); err != nil {
+			var seen time.Time
+			if ended, seen, err = e.awaitReturn(ctx, containerID); err != nil {
 				return rental.Exit{}, err
+			}
+			if ended.last.After(seen) {
+				ended.last = seen // the engine may say when it noticed
 			}
 			outage = !ended.running // what has come through is ended by another matter from now on
 		case err != nil:
@@ -220,17 +224,22 @@ func (e *Engine) takesConnections(ctx context.Context) bool {
 
 // awaitReturn returns when the engine tells of the container again. One that has just come back may answer
 // with errors at first.
-func (e *Engine) awaitReturn(ctx context.Context, containerID string) (end, error) {
+// It tells as well when the container was last known to run meanwhile: its process can be seen without the engine.
+func (e *Engine) awaitReturn(ctx context.Context, containerID string) (found end, seen time.Time, err error) {
+	seen = time.Now()
 	for wait := firstPause; ; wait = min(2*wait, longestPause) {
+		if e.processes.runs(containerID) {
+			seen = time.Now()
+		}
 		if e.answers(ctx) {
 			found, err := e.endOf(ctx, containerID)
 			if err == nil || hasCode(err, rental.CodeNotFound) {
-				return found, err
+				return found, seen, err
 			}
 			e.log.Warn("looking for a container after the engine's return", "container", containerID, "error", err)
 		}
 		if err := pause(ctx, wait); err != nil {
-			return end{}, err
+			return end{}, seen, err
 		}
 	}
 }
@@ -288,6 +297,7 @@ func (d end) exit(outage, kept bool) rental.Exit {
 	return rental.Exit{
 		Code: d.code, OOMKilled: d.oomKilled, StartedAt: d.started, At: d.last,
 		EngineStopped: outage && byEngine && !d.asked && !d.oomKilled,
+		Noticed:       d.code == unknown || startedBeforeBoot(d.started, d.last),
 	}
 }
 

@@ -11,6 +11,9 @@ import (
 func (l *life) attend(ctx context.Context, c Container) error {
 	exit, err := l.accompany(ctx, c)
 	if err != nil {
+		if codeOf(err) == CodeNotFound {
+			l.missed = time.Now()
+		}
 		return lost(err)
 	}
 	return l.afterExit(ctx, exit)
@@ -61,8 +64,12 @@ func (l *life) accompany(ctx context.Context, c Container) (Exit, error) {
 	spoilt := make(chan error, 1)
 	calls.Go(func() { spoilt <- l.watchGPUs(inner, c.ID) })
 
+	watch := time.NewTicker(seenEvery)
+	defer watch.Stop()
 	for {
 		select {
+		case <-watch.C:
+			l.see()
 		case e := <-ended:
 			return e.exit, e.err
 		case err := <-spoilt:
@@ -82,6 +89,25 @@ func (l *life) accompany(ctx context.Context, c Container) (Exit, error) {
 			return Exit{}, context.Cause(ctx)
 		}
 	}
+}
+
+// seenEvery is how often it is put on record that a container runs. Where the machine goes down with the agent,
+// nothing later can be shown.
+const seenEvery = 30 * time.Second
+
+// see records that the container runs. A disk that refuses it will be told of by something else.
+func (l *life) see() {
+	if _, err := l.page.write(noted, func(r *record) { r.Seen = l.sight(r) }); err != nil {
+		l.log.Debug("recording that a container runs", "error", err)
+	}
+}
+
+// sight is when the container was last known to run, as of now.
+func (l *life) sight(r *record) time.Time {
+	if (r.State == Tunnelling || r.State == Running) && l.exit == nil && l.missed.IsZero() {
+		return time.Now().UTC().Round(0)
+	}
+	return r.Seen
 }
 
 // publishBound is 0, none, for a rental that has been up: its renter waits as patiently as we do.

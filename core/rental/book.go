@@ -81,9 +81,10 @@ func open(opts Options, d disk) (*Book, error) {
 		return nil, fmt.Errorf("opening the ledger: %w", err)
 	}
 	b := &Book{opts: opts, disk: d, known: make(map[ID]*life, len(pages))}
+	taken := newCensus()
 	for _, p := range pages {
 		l := newLife(&b.opts, p)
-		l.restored = true
+		l.restored, l.census = true, taken
 		b.known[l.id] = l
 	}
 	return b, nil

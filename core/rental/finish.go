@@ -62,8 +62,11 @@ func (l *life) stopping() {
 	end := l.decision()
 	rec, err := l.record(synced, func(r *record) {
 		r.State, r.Ending, r.Addresses = Stopping, &end, nil
-		if l.exit != nil {
+		switch {
+		case l.exit != nil:
 			r.setExit(*l.exit)
+		case !l.missed.IsZero() && !r.StartedAt.IsZero():
+			r.EndedAt = l.missed.UTC().Round(0)
 		}
 	})
 	if err != nil {

@@ -19,6 +19,7 @@ type life struct {
 	log      *slog.Logger
 	notify   func(Status) // set before run
 	restored bool         // taken over from an earlier agent
+	census   *census      // of those that are
 	over     chan struct{}
 	latest   atomic.Pointer[Status]
 	done     atomic.Bool // its end has been settled
@@ -34,10 +35,11 @@ type life struct {
 	relayTrouble string
 
 	// Of run alone.
-	trouble string // with disk or engine
-	lent    bool   // its GPUs are to be given back
-	exit    *Exit  // how the container ended, once that is known
-	unseen  bool   // no agent was there when it did
+	trouble string    // with disk or engine
+	lent    bool      // its GPUs are to be given back
+	exit    *Exit     // how the container ended, once that is known
+	unseen  bool      // no agent was there when it did
+	missed  time.Time // when a container that is gone was last known to run; zero: none is
 }
 
 // errExited is the reason of a life whose container has ended by itself; how is in its exit.
@@ -158,7 +160,7 @@ func (l *life) live(ctx context.Context) error {
 
 // detach marks the page so that the next agent goes on counting where this one stopped.
 func (l *life) detach() {
-	if _, err := l.page.write(noted, func(r *record) { r.Reserved = r.Sequence }); err != nil {
+	if _, err := l.page.write(noted, func(r *record) { r.Reserved, r.Seen = r.Sequence, l.sight(r) }); err != nil {
 		l.log.Warn("closing a rental's record", "error", err)
 	}
 }

@@ -31,7 +31,11 @@ type page struct {
 	rec  record
 	// rewrite is set when the file's end is not to be trusted: the next write replaces the file.
 	rewrite bool
+	lines   int // that have been added to the file since it was written as a whole
 }
+
+// mostLines is after how many lines a file is written anew: what runs for months must not fill the disk.
+const mostLines = 500
 
 // newPage puts an order on disk. Should that fail the order was not taken, so no trace of it may stay
 // for the next agent to carry out.
@@ -84,13 +88,15 @@ func (p *page) write(how durability, change func(*record)) (record, error) {
 }
 
 func (p *page) save(how durability, h heading, r record) error {
-	if p.rewrite || how == sealed {
+	if p.rewrite || how == sealed || p.lines >= mostLines {
 		data, err := encodeFile(h, r)
 		if err != nil {
 			return err
 		}
+		p.lines = 0
 		return p.disk.replace(p.name, data)
 	}
+	p.lines++
 	line, err := encodeLine(r)
 	if err != nil {
 		return err

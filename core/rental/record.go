@@ -51,7 +51,20 @@ type record struct {
 	StartedAt   time.Time `json:"started_at,omitzero"`
 	Lasting     bool      `json:"lasting,omitempty"` // it has been up, or the engine has stopped it: worth waiting for without end
 	EndedAt     time.Time `json:"ended_at,omitzero"` // of the container; set before the rental is final
+	Seen        time.Time `json:"seen,omitzero"`     // when the container was last known to run; see lastSeen
 	SettledAt   time.Time `json:"settled_at,omitzero"`
+}
+
+// lastSeen is when the container is known to have run, the latest of what is on record.
+func (r record) lastSeen() time.Time {
+	seen := r.StartedAt
+	if r.Seen.After(seen) {
+		seen = r.Seen
+	}
+	if r.State == Running && r.At.After(seen) {
+		seen = r.At
+	}
+	return seen
 }
 
 // ending is how a rental is to end.

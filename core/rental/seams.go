@@ -87,6 +87,9 @@ type Exit struct {
 	// EngineStopped is set when the engine's own shutdown ended the container, not the renter's
 	// program: the rental is to be started again. Only a Wait that saw the engine away can tell.
 	EngineStopped bool
+	// Noticed is set when At may be no more than when the engine noticed the end, after an absence of its own or
+	// of the whole machine.
+	Noticed bool
 	// Failure is set when the host ended the container for a reason of its own, such as a disk that is full:
 	// that is then how the rental ends.
 	Failure *Failure

@@ -21,6 +21,7 @@ func (l *life) takeOver(ctx context.Context) (Container, error) {
 	}
 	switch {
 	case held == nil || held.ContainerID == "":
+		l.missed = rec.lastSeen()
 		return Container{}, Failf(CodeInterrupted, "The rental's container was gone when the agent came back: the host was reset, or something else has removed it.")
 	case held.Running:
 		return l.adopt(ctx)
@@ -35,6 +36,9 @@ func (l *life) takeOver(ctx context.Context) (Container, error) {
 		return Container{}, nil // this end is known, and was the engine's doing
 	}
 	l.unseen = true
+	if seen := rec.lastSeen(); exit.Noticed && exit.At.After(seen) {
+		exit.At = seen // nobody is billed for what cannot be shown
+	}
 	return Container{}, l.afterExit(ctx, exit)
 }
 
@@ -55,7 +59,7 @@ func (l *life) adopt(ctx context.Context) (Container, error) {
 func (l *life) locate(ctx context.Context) (*Holding, error) {
 	var holdings []Holding
 	err := l.insist(ctx, always, func(ctx context.Context) (err error) {
-		holdings, err = l.opts.Engine.Holdings(ctx)
+		holdings, err = l.census.of(ctx, l.opts.Engine)
 		return err
 	})
 	if err != nil {
