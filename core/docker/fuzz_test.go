@@ -120,8 +120,8 @@ var invariants = map[string]func(rental.Spec, luggage, facts, plan) bool{
 	"processes are limited": func(s rental.Spec, _ luggage, _ facts, p plan) bool {
 		return *p.HostConfig.PidsLimit == s.PidsLimit && s.PidsLimit > 0
 	},
-	"the disk is limited where it can be": func(s rental.Spec, _ luggage, known facts, p plan) bool {
-		return (p.HostConfig.StorageOpt["size"] != "") == (known.Quota && s.DiskBytes > 0)
+	"the disk is limited where it can be": func(_ rental.Spec, _ luggage, known facts, p plan) bool {
+		return (p.HostConfig.StorageOpt["size"] != "") == known.Quota
 	},
 	"nothing is dumped": func(_ rental.Spec, _ luggage, _ facts, p plan) bool {
 		u := p.HostConfig.Ulimits
