@@ -273,6 +273,9 @@ func holding(t *testing.T, dir, text string) []string {
 		if err != nil {
 			return err
 		}
+		if entry.Name() == "meta.db" {
+			return nil // containerd's own, whose unused pages may still have the text as part of the command
+		}
 		file, err := os.Open(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
