@@ -71,7 +71,8 @@ func build(conn *nftables.Conn, policy Policy) (int, error) {
 	p.rule(forward, toRental(), jump(to.Name))
 	p.outbound(from, policy, deny, mail, helpers, dynamic)
 	p.inbound(to, policy, dynamic)
-	p.input(dynamic[blockedSet])
+	p.input(policy, dynamic)
+	p.output(policy, dynamic[downloadSet])
 	return p.rules, nil
 }
 
@@ -117,11 +118,25 @@ func (p *plan) inbound(c *nftables.Chain, policy Policy, dynamic map[string]*nft
 }
 
 // input is what a rental sends to the host itself, by whatever address: answers alone.
-func (p *plan) input(blocked *nftables.Set) {
+// What it sends through the relay comes this way and counts as sent.
+func (p *plan) input(policy Policy, dynamic map[string]*nftables.Set) {
+	blocked := dynamic[blockedSet]
 	c := p.hook("input", nftables.ChainHookInput, ours)
+	if policy.Upload > 0 {
+		p.rule(c, fromRental(), ipv4(), source(), over(dynamic[uploadSet], pace(policy.Upload)), drop())
+	}
 	p.rule(c, fromRental(), ipv4(), state(expr.CtStateBitESTABLISHED), accept())
 	p.rule(c, fromRental(), ipv4(), source(), counted(blocked), drop())
 	p.rule(c, fromRental(), drop())
+}
+
+// output is what this host sends to a rental: what comes through the relay counts as received.
+func (p *plan) output(policy Policy, received *nftables.Set) {
+	if policy.Download == 0 {
+		return
+	}
+	c := p.hook("output", nftables.ChainHookOutput, ours)
+	p.rule(c, toRental(), ipv4(), destination(), over(received, pace(policy.Download)), drop())
 }
 
 func (p *plan) chain(name string) *nftables.Chain {
@@ -166,7 +181,8 @@ func (p *plan) dynamicSet(name string) (*nftables.Set, error) {
 	return set, p.conn.AddSet(set, nil)
 }
 
-// pace holds a rental to bytes a second; a tenth of a second may come at once.
+// pace holds a rental to bytes a second. What a rental leaves unused of little more than a second may come at once: the
+// kernel adds one second's bytes to the burst that is named.
 func pace(bytes uint64) *expr.Limit {
 	return &expr.Limit{Type: expr.LimitTypePktBytes, Rate: bytes, Over: true, Unit: expr.LimitTimeSecond, Burst: uint32(min(max(bytes/10, 64<<10), 1<<30))}
 }
