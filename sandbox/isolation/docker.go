@@ -83,6 +83,7 @@ type container struct {
 	HostConfig      struct{ NetworkMode string }
 	NetworkSettings struct {
 		Networks map[string]struct{ IPAddress, Gateway string }
+		Ports    map[string][]struct{ HostIP, HostPort string }
 	}
 }
 

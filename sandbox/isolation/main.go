@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -29,6 +30,8 @@ func main() {
 }
 
 func run(ctx context.Context) (err error) {
+	only := flag.String("only", "", "part to prove, of refused, reachable, contained and denied; \"\": all, and that no decoy is touched")
+	flag.Parse()
 	p, err := openPlace(ctx)
 	if err != nil {
 		return err
@@ -41,15 +44,31 @@ func run(ctx context.Context) (err error) {
 	if err := p.startAgent(ctx); err != nil {
 		return err
 	}
+	decoys, err := p.setDecoys(ctx)
+	if err != nil {
+		return err
+	}
 	var verdicts []verdict
-	for _, part := range []func(context.Context) (verdict, error){p.refused} {
-		v, err := part(ctx)
+	for _, part := range []struct {
+		name  string
+		prove func(context.Context) (verdict, error)
+	}{
+		{"refused", p.refused},
+		{"reachable", func(ctx context.Context) (verdict, error) { return p.reachable(ctx, false) }},
+		{"contained", func(ctx context.Context) (verdict, error) { return p.contained(ctx, false) }},
+		{"denied", p.denied},
+		{"decoys", func(ctx context.Context) (verdict, error) { return p.decoysTouched(ctx, decoys) }},
+	} {
+		if *only != "" && *only != part.name && part.name != "decoys" {
+			continue
+		}
+		v, err := part.prove(ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w", v.name, err)
 		}
 		progress(os.Stderr, "%s", v)
-		for _, wrong := range v.wrong {
-			progress(os.Stderr, "  %s", wrong)
+		for _, line := range append(v.notes, v.wrong...) {
+			progress(os.Stderr, "  %s", line)
 		}
 		verdicts = append(verdicts, v)
 	}

@@ -5,9 +5,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +29,8 @@ const (
 	// patience bounds every wait for something that has to happen.
 	patience = time.Minute
 	pace     = 1 // seconds between heartbeats: the closest that a backend can ask for
+	// reserveBytes is the "32m" of the settings.
+	reserveBytes = 32 << 20
 )
 
 // gpus are those of the stand-in for NVIDIA's library. The last is not offered.
@@ -49,7 +53,9 @@ var settings = []string{
 type place struct {
 	*market.Market
 	dir     string
-	program string
+	program string // the agent
+	guest   string // program of the workload image
+	lan     *lan
 	engine  *engine.Engine
 	docker  docker
 	tap     *wiretap.Tap
@@ -77,7 +83,10 @@ func openPlace(ctx context.Context) (_ *place, err error) {
 	if p.log, err = os.Create(filepath.Join(dir, "agent.log")); err != nil {
 		return nil, fmt.Errorf("opening the agent's log: %w", err)
 	}
-	if p.engine, err = engine.Start(ctx, engine.Options{FakeNVIDIA: true, Storage: "ext4", StorageBytes: 4 << 30}); err != nil {
+	if p.lan, err = openLAN(ctx); err != nil {
+		return nil, err
+	}
+	if p.engine, err = engine.Start(ctx, engine.Options{LiveRestore: true, FakeNVIDIA: true, Storage: "ext4", StorageBytes: 4 << 30}); err != nil {
 		return nil, err
 	}
 	p.docker = dialDocker(p.engine.Host())
@@ -87,6 +96,10 @@ func openPlace(ctx context.Context) (_ *place, err error) {
 	guest, err := workload.Build(ctx)
 	if err != nil {
 		return nil, err
+	}
+	p.guest = filepath.Join(dir, "guest")
+	if err := os.WriteFile(p.guest, guest, 0o755); err != nil {
+		return nil, fmt.Errorf("writing the workload: %w", err)
 	}
 	p.Market, err = market.Open(ctx, market.Options{
 		Dir: filepath.Join(dir, "market"), DockerHost: p.tap.Host(), HeartbeatIntervalS: pace, Workload: guest,
@@ -125,6 +138,9 @@ func (p *place) close() error {
 	}
 	if p.engine != nil {
 		failures = append(failures, p.engine.Stop())
+	}
+	if p.lan != nil {
+		failures = append(failures, p.lan.close())
 	}
 	if p.log != nil {
 		failures = append(failures, p.log.Close())
@@ -183,6 +199,16 @@ func (p *place) lastWords() string {
 	return ":\n" + strings.Join(lines[max(0, len(lines)-15):], "\n")
 }
 
+// withLogs adds the end of what a rental has printed to an error.
+func (p *place) withLogs(ctx context.Context, id string, err error) error {
+	logs, asked := p.Backend.GetLogs(ctx, p.node, protocol.GetLogs{RentalID: id, Tail: 20})
+	if asked != nil {
+		logs.Text = asked.Error()
+	}
+	known, _ := p.Backend.Rental(id)
+	return fmt.Errorf("%w; the rental is %+v, its output:\n%s%s", err, known.Latest(), logs.Text, p.lastWords())
+}
+
 // rent orders and waits until the rental runs.
 func (p *place) rent(ctx context.Context, r market.Rent) (protocol.StartInstance, protocol.InstanceStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -196,7 +222,10 @@ func (p *place) rent(ctx context.Context, r market.Rent) (protocol.StartInstance
 	if err != nil {
 		return order, status, fmt.Errorf("%w%s", err, p.lastWords())
 	}
-	return order, status, nil
+	if len(status.Ports) == 0 {
+		return order, status, nil
+	}
+	return order, status, p.answering(ctx, status)
 }
 
 // end stops a rental and waits until it has ended.
@@ -209,6 +238,63 @@ func (p *place) end(ctx context.Context, id string) error {
 	}
 	_, err := p.Backend.WaitState(ctx, id, "stopped")
 	return err
+}
+
+// socket is the path of the one that the agent has.
+func (p *place) socket() string { return strings.TrimPrefix(p.tap.Host(), "unix://") }
+
+// page reads a page of a rental's program over its public address, as JSON where result is not a *string.
+func (p *place) page(ctx context.Context, running protocol.InstanceStatus, path string, result any) error {
+	return p.pageAt(ctx, running.Ports[0].PublicAddress, path, result)
+}
+
+// pageAt is page for a program at an address.
+func (p *place) pageAt(ctx context.Context, address, path string, result any) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	defer cancel()
+	body, err := get(ctx, "http://"+address+path)
+	if err != nil {
+		return fmt.Errorf("asking the rental's program: %w", err)
+	}
+	if text, plain := result.(*string); plain {
+		*text = string(body)
+		return nil
+	}
+	return json.Unmarshal(body, result)
+}
+
+// answering waits until a rental's program answers: the way to it is open a little earlier than its ears.
+func (p *place) answering(ctx context.Context, running protocol.InstanceStatus) error {
+	for {
+		var ignored string
+		err := p.page(ctx, running, "/json", &ignored)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func get(ctx context.Context, address string) ([]byte, error) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("it answers %s: %s", response.Status, body)
+	}
+	return body, err
 }
 
 // quiet waits until the agent has asked nothing of the engine that may change something for a while: it keeps a

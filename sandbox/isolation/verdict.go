@@ -11,6 +11,7 @@ type verdict struct {
 	of    int
 	want  int      // what got has to be: of, or 0
 	wrong []string // what fell short, a line each
+	notes []string // what else is worth knowing
 }
 
 // String gives the part's line: "refused 190/190".
@@ -22,4 +23,9 @@ func (v verdict) short() bool { return v.of == 0 || v.got != v.want || len(v.wro
 // fail notes something that fell short.
 func (v *verdict) fail(format string, args ...any) {
 	v.wrong = append(v.wrong, fmt.Sprintf(format, args...))
+}
+
+// note keeps something that is worth knowing.
+func (v *verdict) note(format string, args ...any) {
+	v.notes = append(v.notes, fmt.Sprintf(format, args...))
 }

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 )
@@ -24,6 +26,12 @@ func main() {
 		stubborn = flag.Bool("ignore-sigterm", false, "go on when asked to end")
 		exit     = flag.Int("exit", -1, "exit at once with this code")
 		fill     filling
+		nagged   = flag.String("nag", "", `try to reach these from the first moment on, as "tcp:192.168.1.1:80", separated by commas`)
+		attempts = flag.Bool("attempts", false, "try what a renter may not, tell and end")
+		pid      = flag.Int("pid", 0, "try it on this process, too")
+		file     = flag.String("file", "", "and on this file")
+		whoami   = flag.Bool("whoami", false, "print the user's number and end")
+		leave    = flag.String("escape", "", "leave a chroot for this file, print the number of the error and end")
 	)
 	flag.StringVar(&fill.paths, "write", "", "write these files first, separated by commas")
 	flag.StringVar(&fill.text, "text", "", "begin what is written with this")
@@ -36,8 +44,28 @@ func main() {
 		fmt.Printf("exiting with code %d as told\n", *exit)
 		os.Exit(*exit)
 	}
+	switch {
+	case *attempts:
+		_ = json.NewEncoder(os.Stdout).Encode(tryAll(*pid, *file))
+		return
+	case *whoami:
+		fmt.Println(os.Geteuid())
+		return
+	case *leave != "":
+		number := syscall.Errno(0)
+		if err := escape(*leave); !errors.As(err, &number) && err != nil {
+			number = syscall.EIO
+		}
+		fmt.Println(int(number))
+		return
+	}
 	ctx, stop := untilTold(*stubborn)
 	defer stop()
+	for target := range strings.SplitSeq(*nagged, ",") {
+		if target != "" {
+			go nag(ctx, target)
+		}
+	}
 	written, err := fill.write()
 	for _, file := range written {
 		defer file.Close()

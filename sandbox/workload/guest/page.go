@@ -15,7 +15,8 @@ import (
 var pageHTML string
 
 // pages are the program's HTTP paths: / and /json tell the report, /echo sends back what it was
-// sent, /calls tells which system calls get through, /exit ends the program with a code, /allocate takes so many MiB of memory.
+// sent, /calls tells which system calls get through, /attempts what else does, /reach which addresses are reached, /bomb takes
+// more than was rented, /exit ends the program with a code, /allocate takes so many MiB of memory.
 func pages() http.Handler {
 	page := template.Must(template.New("page").Parse(pageHTML))
 	mux := http.NewServeMux()
@@ -30,6 +31,19 @@ func pages() http.Handler {
 	mux.HandleFunc("GET /calls", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(tryCalls())
+	})
+	mux.HandleFunc("GET /attempts", func(w http.ResponseWriter, r *http.Request) {
+		pid, _ := strconv.Atoi(r.FormValue("pid"))
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(tryAll(pid, r.FormValue("file")))
+	})
+	mux.HandleFunc("GET /reach", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(reachAll(r.Context(), r.URL.Query()["to"]))
+	})
+	mux.HandleFunc("/bomb", func(w http.ResponseWriter, r *http.Request) {
+		n, _ := strconv.Atoi(r.FormValue("n"))
+		_, _ = io.WriteString(w, bomb(r.Context(), r.FormValue("kind"), n, r.FormValue("at")))
 	})
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(w, r.Body)
