@@ -74,8 +74,11 @@ func TestEndOfAContainerInAnOutage(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			test.end.last = at
-			want := rental.Exit{Code: test.end.code, OOMKilled: test.end.oomKilled, At: at, EngineStopped: test.engineStopped}
+			test.end.started, test.end.last = at.Add(-time.Millisecond), at
+			want := rental.Exit{
+				Code: test.end.code, OOMKilled: test.end.oomKilled, StartedAt: test.end.started, At: at,
+				EngineStopped: test.engineStopped, Noticed: test.end.code == unknown,
+			}
 			if diff := cmp.Diff(want, test.end.exit(test.outage, test.kept)); diff != "" {
 				t.Errorf("exit (-want +got):\n%s", diff)
 			}
