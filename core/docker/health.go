@@ -309,6 +309,7 @@ func factsOf(said system.Info) facts {
 		LiveRestore:  said.LiveRestoreEnabled,
 		Unshieldable: unshieldableEngine(said),
 		Remapped:     remapped(said),
+		NoSwapLimit:  !said.SwapLimit,
 		Architecture: architectureOf(said.Architecture),
 		OffersCDI:    len(said.CDISpecDirs) > 0 || describesGPUs(said),
 	}

@@ -22,6 +22,7 @@ const (
 	labelPorts   = "distributedcompute.ports"   // the rented ports as JSON
 	labelGPUs    = "distributedcompute.gpus"    // the rented GPUs as JSON
 	labelDisk    = "distributedcompute.disk"    // bytes that the rental may write
+	labelRecipe  = "distributedcompute.recipe"  // hash of what is the same for all rentals
 )
 
 // containerName is fixed by the rental, so that creating twice cannot give two.
@@ -43,7 +44,8 @@ func (s seal) of(kind string, parts ...string) string {
 
 // ofContainer is the owner's label of a container with these other labels of ours, on this network.
 func (s seal) ofContainer(labels map[string]string, net string) string {
-	return s.of(kindContainer, labels[labelRental], labels[labelSpec], labels[labelPorts], labels[labelGPUs], labels[labelDisk], net)
+	return s.of(kindContainer, labels[labelRental], labels[labelSpec], labels[labelPorts], labels[labelGPUs], labels[labelDisk],
+		labels[labelRecipe], net)
 }
 
 // holds reports whether label is the owner's for that thing.

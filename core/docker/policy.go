@@ -1,6 +1,8 @@
 package docker
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -23,8 +25,8 @@ var capabilities = []string{
 	"NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT",
 }
 
-// resolvers are public, because the network's own is on the host's LAN and knows the names in it. That alone does
-// not keep rentals off the LAN: no firewall rule does, yet.
+// resolvers are public, because the network's own is on the host's LAN, which the shield keeps rentals off, and knows the
+// names in it.
 var resolvers = []string{"1.1.1.1", "8.8.8.8"}
 
 // noSearch keeps the host's search domains from rentals; it is the engine's way to say none.
@@ -63,6 +65,7 @@ type facts struct {
 	LiveRestore  bool   // containers outlive its restarts
 	Unshieldable string // the kind of engine it is, if its containers reach the LAN past the packet filter
 	Remapped     bool   // containers' users are others on the host
+	NoSwapLimit  bool   // it cannot keep containers from the host's swap
 	Architecture string // its processor, as images name it
 	OffersCDI    bool   // it can hand out devices that are described on the host, NVIDIA's maybe among them
 	CDI          bool   // it is to hand out NVIDIA's GPUs by their description, as their hook does not
@@ -172,9 +175,28 @@ func (s shape) hostConfig() (*container.HostConfig, error) {
 	}, nil
 }
 
+// recipe tells one way of making containers from another: it changes with whatever is the same for all rentals.
+func recipe() string {
+	made, err := shape{
+		Network: "net", MemoryBytes: 1, ShmBytes: 1, NanoCPUs: 1, Pids: 1, AppArmor: true,
+		GPUs: []rental.GPU{{UUID: "GPU", Vendor: rental.NVIDIA}, {Vendor: rental.AMD, Render: "renderD128"}},
+	}.hostConfig()
+	if err != nil {
+		panic("making a container of constants: " + err.Error())
+	}
+	fields, err := fieldsOf(made)
+	if err != nil {
+		panic("describing a container of constants: " + err.Error())
+	}
+	sum := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		fmt.Fprintf(sum, "%s=%s\n", name, fields[name])
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:8])
+}
+
 // networkOptions shape a rental's own bridge: containers on it cannot reach each other, and ports are
-// published on loopback. The names of the bridges begin alike for firewall rules of the host to find them by;
-// the agent makes no such rule yet.
+// published on loopback. The names of the bridges begin alike for the shield's rules to find them by.
 func networkOptions(name string, seal seal) network.CreateOptions {
 	return network.CreateOptions{
 		Driver:     networkDriver,
@@ -402,6 +424,7 @@ func labels(spec rental.Spec, image rental.Image, brought []string, net string, 
 		labelPorts:   string(rented),
 		labelGPUs:    string(gpus),
 		labelDisk:    strconv.FormatInt(diskLimit(spec), 10),
+		labelRecipe:  recipe(),
 	})
 	set[labelOwner] = seal.ofContainer(set, net)
 	return set, nil

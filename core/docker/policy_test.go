@@ -166,7 +166,7 @@ func TestSealHoldsForAContainerAsItWasMade(t *testing.T) {
 	if !sealed(p, "r-42") {
 		t.Fatal("a plan does not hold its own seal")
 	}
-	for _, name := range []string{labelRental, labelOwner, labelSpec, labelPorts, labelGPUs, labelDisk} {
+	for _, name := range []string{labelRental, labelOwner, labelSpec, labelPorts, labelGPUs, labelDisk, labelRecipe} {
 		changed := maps.Clone(p.Config.Labels)
 		changed[name] += "0"
 		if _, ours := testSeal.rentalOf(changed, "dc-net-test", "/"+p.Name); ours {

@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,12 +29,20 @@ func (e *Engine) verify(ctx context.Context, there container.InspectResponse) er
 	if _, ours := e.owner(there); !ours {
 		return rental.Failf(rental.CodeNotFound, "The container is not this agent's.") // and so none of its business
 	}
-	gpus, err := mismatch(there)
-	if err == nil {
+	known, err := e.knownFacts(ctx)
+	if err != nil {
+		return err
+	}
+	gpus, err := mismatch(there, known)
+	switch {
+	case err != nil:
+	case !ofThisVersion(there):
+		e.log.Info("container was made by another version of this agent and stays as it is", "container", there.ID)
+	default:
 		err = e.traits(ctx, there, gpus)
 	}
-	if err == nil {
-		return nil
+	if err == nil || ctx.Err() != nil { // who looks no more has found nothing
+		return err
 	}
 	e.log.Error("container is not what was planned and is killed", "container", there.ID, "error", err)
 	e.stopping.add(there.ID)
@@ -42,7 +51,7 @@ func (e *Engine) verify(ctx context.Context, there container.InspectResponse) er
 	if err := e.api().ContainerKill(call, there.ID, "SIGKILL"); err != nil {
 		e.log.Warn("killing a container", "container", there.ID, "error", err)
 	}
-	if found, ok := err.(*deviation); ok && found.devices {
+	if found, ok := errors.AsType[*deviation](err); ok && found.devices {
 		return rental.Failf(rental.CodeGPUUnavailable, "The container did not get exactly the GPUs that were rented; it was ended at once.")
 	}
 	return rental.Failf(rental.CodeIsolation, "The container was not shut in as it must be; it was ended at once.")
@@ -61,8 +70,10 @@ func deviationf(format string, args ...any) error {
 }
 
 // mismatch compares what the engine says of a container with what newPlan makes, and returns the rented GPUs. What
-// differs from rental to rental it takes from labels that are sealed, and limits from the engine: there must be some.
-func mismatch(there container.InspectResponse) ([]rental.GPU, error) {
+// differs from rental to rental it takes from labels that are sealed, and limits from the engine: there must be some. A
+// container that another version of the agent has made, which runs while the agent is updated, is not held to how this one
+// makes them.
+func mismatch(there container.InspectResponse, known facts) ([]rental.GPU, error) {
 	host := there.HostConfig
 	net := string(host.NetworkMode)
 	var gpus []rental.GPU
@@ -85,10 +96,20 @@ func mismatch(there container.InspectResponse) ([]rental.GPU, error) {
 	if err != nil {
 		return nil, deviationf("its GPUs cannot be handed out: %v", err)
 	}
-	if err := compare(want, host); err != nil {
-		return nil, err
+	if known.NoSwapLimit && host.MemorySwap == -1 {
+		want.MemorySwap = -1 // the engine has said so when it made the container
+	}
+	if ofThisVersion(there) {
+		if err := compare(want, host); err != nil {
+			return nil, err
+		}
 	}
 	return gpus, beside(there, gpus, net)
+}
+
+// ofThisVersion reports whether a container was made as this version of the agent makes them.
+func ofThisVersion(there container.InspectResponse) bool {
+	return there.Config.Labels[labelRecipe] == recipe()
 }
 
 // compare names the first field of the host's side of a container that is not as wanted.
@@ -135,6 +156,11 @@ func fieldsOf(config *container.HostConfig) (map[string]string, error) {
 		like.CapAdd = append(like.CapAdd, strings.TrimPrefix(strings.ToUpper(name), "CAP_"))
 	}
 	slices.Sort(like.CapAdd)
+	// Engines add settings for logs that their owner has made for all containers. What bounds logs we have said ourselves.
+	like.LogConfig.Config = map[string]string{}
+	for _, name := range []string{"max-size", "max-file"} {
+		like.LogConfig.Config[name] = config.LogConfig.Config[name]
+	}
 	encoded, err := json.Marshal(&like)
 	if err != nil {
 		return nil, fmt.Errorf("encoding a container's configuration: %w", err)

@@ -52,10 +52,42 @@ func TestContainersAsPlannedHaveNoMismatch(t *testing.T) {
 		"least":    {least(), facts{}},
 		"AMD":      {amd, facts{}},
 	} {
-		gpus, err := mismatch(asEngineSays(t, test.spec, test.known))
+		gpus, err := mismatch(asEngineSays(t, test.spec, test.known), test.known)
 		if err != nil || len(gpus) != len(test.spec.GPUs) {
 			t.Errorf("%s: %v, %v", name, gpus, err)
 		}
+	}
+}
+
+// What engines change of what was asked for is none of the container's doing.
+func TestWhatEnginesChangeIsNoMismatch(t *testing.T) {
+	for name, test := range map[string]struct {
+		known  facts
+		change func(*container.InspectResponse)
+	}{
+		"settings for all logs": {facts{}, func(c *container.InspectResponse) {
+			c.HostConfig.LogConfig.Config = map[string]string{
+				"max-size": maxLogFile, "max-file": maxLogFiles, "compress": "true", "cache-disabled": "true",
+			}
+		}},
+		"no limit of swap": {facts{NoSwapLimit: true}, func(c *container.InspectResponse) { c.HostConfig.MemorySwap = -1 }},
+		"another version": {facts{}, func(c *container.InspectResponse) {
+			c.Config.Labels[labelRecipe] = "earlier"
+			c.HostConfig.SecurityOpt[1] = "seccomp={}"
+			c.HostConfig.CapAdd = c.HostConfig.CapAdd[1:]
+		}},
+	} {
+		there := asEngineSays(t, greatest(), test.known)
+		test.change(&there)
+		if _, err := mismatch(there, test.known); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	there := asEngineSays(t, greatest(), facts{NoSwapLimit: true})
+	there.Config.Labels[labelRecipe] = "earlier"
+	there.HostConfig.Memory = 0
+	if _, err := mismatch(there, facts{NoSwapLimit: true}); err == nil {
+		t.Error("a container of another version needs no limits")
 	}
 }
 
@@ -82,6 +114,7 @@ func TestMismatchesAreFound(t *testing.T) {
 			}
 		}, false},
 		"a kernel setting":  {func(c *container.InspectResponse) { c.HostConfig.Sysctls = map[string]string{"kernel.shmmax": "1"} }, false},
+		"logs without end":  {func(c *container.InspectResponse) { delete(c.HostConfig.LogConfig.Config, "max-size") }, false},
 		"swap":              {func(c *container.InspectResponse) { c.HostConfig.MemorySwap = -1 }, false},
 		"no memory limit":   {func(c *container.InspectResponse) { c.HostConfig.Memory = 0 }, false},
 		"no pids limit":     {func(c *container.InspectResponse) { c.HostConfig.PidsLimit = nil }, false},
@@ -112,7 +145,7 @@ func TestMismatchesAreFound(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			there := asEngineSays(t, greatest(), facts{AppArmor: true})
 			test.change(&there)
-			_, err := mismatch(there)
+			_, err := mismatch(there, facts{})
 			found, ok := err.(*deviation)
 			if !ok {
 				t.Fatalf("found %v", err)
