@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
@@ -192,6 +194,72 @@ func TestRentalReachesTheInternetAlone(t *testing.T) {
 	l.raise(t, Policy{MaxConnections: 100, PerSecond: 100, Deny: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}})
 	if l.rental.reaches(internet, short) {
 		t.Error("the rental reaches what the owner denies")
+	}
+}
+
+// While somebody had taken the shield down, a rental may have connected to what it must not reach: that ends as well.
+func TestConnectionsOlderThanTheShieldAreCut(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	echo := func(conn net.Conn) { _, _ = io.Copy(conn, conn) }
+	l.lan.serves(t, 81, echo)
+	l.host.serves(t, 81, echo)
+	l.rental.serves(t, 81, echo)
+	l.host.do(func() { // which has the kernel track connections, as a container engine's rules do
+		conn, err := nftables.New()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "engine"})
+		for name, hook := range map[string]*nftables.ChainHook{"forward": nftables.ChainHookForward, "input": nftables.ChainHookInput, "output": nftables.ChainHookOutput} {
+			c := conn.AddChain(&nftables.Chain{Name: name, Table: table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter})
+			conn.AddRule(&nftables.Rule{Table: table, Chain: c, Exprs: append(state(expr.CtStateBitESTABLISHED), accept()...)})
+		}
+		if err := conn.Flush(); err != nil {
+			t.Error(err)
+		}
+	})
+	type talk struct {
+		from    *place
+		address string
+		goesOn  bool
+		conn    net.Conn
+	}
+	talks := map[string]*talk{
+		"the LAN": {l.rental, "192.168.77.10:81", false, nil}, "the bridge's address": {l.rental, "172.30.0.1:81", false, nil},
+		"the host's LAN address": {l.rental, "192.168.77.1:81", false, nil},
+		"the internet":           {l.rental, "203.0.113.10:81", true, nil}, "the rental, from the host": {l.host, "172.30.0.2:81", true, nil},
+	}
+	speaks := func(conn net.Conn, within time.Duration) error {
+		if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
+			return err
+		}
+		if _, err := conn.Write([]byte("x")); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(conn, make([]byte, 1))
+		return err
+	}
+	for name, talk := range talks {
+		var err error
+		if talk.conn, err = talk.from.dial(talk.address, long); err == nil {
+			defer talk.conn.Close()
+			err = speaks(talk.conn, long)
+		}
+		if err != nil {
+			t.Fatalf("without the shield, %s cannot be reached: %v", name, err)
+		}
+	}
+	l.raise(t, Policy{MaxConnections: 100, PerSecond: 100})
+	for name, talk := range talks {
+		within := short
+		if talk.goesOn {
+			within = long
+		}
+		if err := speaks(talk.conn, within); (err == nil) != talk.goesOn {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

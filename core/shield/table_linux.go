@@ -91,11 +91,12 @@ func (p *plan) outbound(c *nftables.Chain, policy Policy, deny, mail, helpers *n
 	if policy.Upload > 0 {
 		p.rule(c, ipv4(), source(), over(dynamic[uploadSet], pace(policy.Upload)), drop())
 	}
+	// Ahead of what is established: a connection may be older than this table, of a moment in which there was none.
+	p.rule(c, ipv4(), destination(), in(deny), source(), counted(blocked), reject())
+	p.rule(c, toRental(), ipv4(), source(), counted(blocked), reject()) // other rentals, whatever their addresses
 	p.rule(c, state(expr.CtStateBitESTABLISHED), accept())
 	p.rule(c, state(expr.CtStateBitRELATED), protocol(unix.IPPROTO_ICMP), accept()) // errors of what is established
 	p.rule(c, state(expr.CtStateBitINVALID), drop())
-	p.rule(c, ipv4(), destination(), in(deny), source(), counted(blocked), reject())
-	p.rule(c, toRental(), ipv4(), source(), counted(blocked), reject()) // other rentals, whatever their addresses
 	p.rule(c, ipv4(), protocol(unix.IPPROTO_TCP), port(), in(mail), source(), counted(blocked), reset())
 	for _, transport := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 		p.rule(c, ipv4(), protocol(transport), port(), in(helpers), source(), counted(blocked), reject())
@@ -117,7 +118,8 @@ func (p *plan) inbound(c *nftables.Chain, policy Policy, dynamic map[string]*nft
 	p.rule(c, drop())
 }
 
-// input is what a rental sends to the host itself, by whatever address: answers alone.
+// input is what a rental sends to the host itself, by whatever address: answers alone, and nothing on a connection that the
+// rental has opened, which may be older than this table.
 // What it sends through the relay comes this way and counts as sent.
 func (p *plan) input(policy Policy, dynamic map[string]*nftables.Set) {
 	blocked := dynamic[blockedSet]
@@ -125,7 +127,7 @@ func (p *plan) input(policy Policy, dynamic map[string]*nftables.Set) {
 	if policy.Upload > 0 {
 		p.rule(c, fromRental(), ipv4(), source(), over(dynamic[uploadSet], pace(policy.Upload)), drop())
 	}
-	p.rule(c, fromRental(), ipv4(), state(expr.CtStateBitESTABLISHED), accept())
+	p.rule(c, fromRental(), ipv4(), state(expr.CtStateBitESTABLISHED), answers(), accept())
 	p.rule(c, fromRental(), ipv4(), source(), counted(blocked), drop())
 	p.rule(c, fromRental(), drop())
 }
@@ -212,6 +214,11 @@ func state(bit uint32) []expr.Any {
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(bit), Xor: make([]byte, 4)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
 	}
+}
+
+// answers are packets towards the end that has opened their connection.
+func answers() []expr.Any {
+	return []expr.Any{&expr.Ct{Key: expr.CtKeyDIRECTION, Register: 1}, equals(1)[0]}
 }
 
 func source() []expr.Any      { return payload(expr.PayloadBaseNetworkHeader, 12, 4) }
