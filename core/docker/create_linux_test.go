@@ -23,4 +23,5 @@ func TestCreateIsTriedAgainWhileTheEngineIsAtIt(t *testing.T) {
 
 var fitSystem = system.Info{
 	MemoryLimit: true, CPUCfsQuota: true, PidsLimit: true, SecurityOptions: []string{"name=seccomp,profile=builtin"},
+	Driver: "overlay2", DriverStatus: [][2]string{{"Backing Filesystem", "extfs"}}, // which needs no trial
 }

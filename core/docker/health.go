@@ -108,6 +108,7 @@ func (e *Engine) look(ctx context.Context, changed func()) error {
 	e.expectQuota(said)
 	e.gpus.forget()
 	e.tell(infoOf(said, ping.APIVersion), changed)
+	e.guard.ask() // not before it is told: while the engine is away nobody looks
 	e.disks.ask()
 	return nil
 }

@@ -58,6 +58,26 @@ func TestUnfitEngineIsRefused(t *testing.T) {
 	}
 }
 
+// A look that is asked for before the engine is told to be there would be passed over.
+func TestShieldIsLookedAtOnceTheEngineIsThere(t *testing.T) {
+	e := engineThatAnswers(t, map[string]answer{"/_ping": {http.StatusOK, nil}, "/info": {http.StatusOK, fitSystem}})
+	e.guard = newGuard(&Shielding{})
+	asked := func() bool {
+		select {
+		case <-e.guard.again:
+			return true
+		default:
+			return false
+		}
+	}
+	if err := e.look(t.Context(), func() { asked() }); err != nil {
+		t.Fatal(err)
+	}
+	if !e.Info().Available || !asked() {
+		t.Errorf("info %+v, and nobody looks at the shield", e.Info())
+	}
+}
+
 func TestSignsOfGPUs(t *testing.T) {
 	packaged := gpuReady(system.Info{}) // the machine that tests run on may have the toolkit
 	for name, test := range map[string]struct {

@@ -1,8 +1,12 @@
 package docker_test
 
 import (
+	"context"
 	"testing"
 
+	cerrdefs "github.com/containerd/errdefs"
+	dockerimage "github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/client"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
@@ -43,11 +47,31 @@ func grown(t *testing.T, name string, seed uint64, size int) string {
 	return pushImage(t, name, built)
 }
 
+// pushImage puts an image into the registry. When the test ends it is gone from the daemon, if it has been pulled.
 func pushImage(t *testing.T, name string, built v1.Image) string {
 	t.Helper()
 	ref, err := store.Push(t.Context(), name+":1", built)
 	if err != nil {
 		t.Fatal(err)
 	}
+	digest, err := built.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { forget(t, store.Addr()+"/"+name+"@"+digest.String()) })
 	return ref
+}
+
+// forget removes an image from the daemon, where it is there.
+func forget(t *testing.T, ref string) {
+	t.Helper()
+	api, err := client.NewClientWithOpts(client.WithHost(daemon.Host()), client.WithAPIVersionNegotiation())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer api.Close()
+	_, err = api.ImageRemove(context.Background(), ref, dockerimage.RemoveOptions{PruneChildren: true})
+	if err != nil && !cerrdefs.IsNotFound(err) {
+		t.Errorf("removing what was pulled: %v", err)
+	}
 }

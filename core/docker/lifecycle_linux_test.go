@@ -120,7 +120,7 @@ func addressOf(t *testing.T, containerID string) string {
 func TestEveryEndIsToldExactlyAndSoon(t *testing.T) {
 	k := keep(t, newEngine(t), t.TempDir())
 	missing := small("missing")
-	missing.Image = pushedWith(t, "missing", func(c *imageConfig) { c.Entrypoint = []string{"/nothing"} })
+	missing.Image = pushedWith(t, "no-program", func(c *imageConfig) { c.Entrypoint = []string{"/nothing"} })
 	tests := []struct {
 		spec  rental.Spec
 		cause func(rental.Status)

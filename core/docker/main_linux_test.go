@@ -116,7 +116,7 @@ func watch(t testing.TB, e *docker.Engine) <-chan struct{} {
 // until waits for a change after which Info is as wanted.
 func until(t testing.TB, e *docker.Engine, changed <-chan struct{}, want func(rental.EngineInfo) bool) rental.EngineInfo {
 	t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		if info := e.Info(); want(info) {
 			return info
@@ -201,7 +201,7 @@ type page struct {
 // visit asks the workload of a container; it retries while the program is starting.
 func visit(t testing.TB, c rental.Container, path string) []byte {
 	t.Helper()
-	for late := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for late := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		response, err := http.Get("http://" + c.Routes[0].Target.String() + path)
 		if err == nil {
 			defer response.Body.Close()

@@ -345,7 +345,7 @@ func TestNetworksLeftBehindMakeRoom(t *testing.T) {
 
 func eventually(t testing.TB, condition func() bool) bool {
 	t.Helper()
-	for late := time.Now().Add(10 * time.Second); time.Now().Before(late); time.Sleep(50 * time.Millisecond) {
+	for late := time.Now().Add(time.Minute); time.Now().Before(late); time.Sleep(50 * time.Millisecond) {
 		if condition() {
 			return true
 		}

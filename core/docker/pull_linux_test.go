@@ -156,7 +156,7 @@ func TestStalledPullIsGivenUp(t *testing.T) {
 	began := time.Now()
 	_, err := e.Pull(t.Context(), strings.TrimPrefix(hung.URL, "http://")+"/hung:1", nil, ignore)
 	wantFailure(t, err, rental.CodePullFailed)
-	if took := time.Since(began); took > 20*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("giving up took %s", took)
 	}
 }
@@ -164,6 +164,7 @@ func TestStalledPullIsGivenUp(t *testing.T) {
 func TestRentalsShareADownload(t *testing.T) {
 	e := newEngine(t)
 	ref := grown(t, "shared", 200, 4<<20)
+	before := len(store.Requests())
 	store.LimitRate(3 << 20)
 	t.Cleanup(func() { store.LimitRate(0) })
 	leaving, leave := context.WithCancel(t.Context())
@@ -188,7 +189,7 @@ func TestRentalsShareADownload(t *testing.T) {
 		t.Errorf("progress was told %v times", told)
 	}
 	blobs := make(map[string]int)
-	for _, request := range store.Requests() {
+	for _, request := range store.Requests()[before:] {
 		if strings.HasPrefix(request, "GET /v2/shared/blobs/") {
 			blobs[request]++
 		}

@@ -98,9 +98,8 @@ func (g *guard) reconsider() {
 		return
 	}
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.hands = nil
-	g.mu.Unlock()
-	g.ask()
 }
 
 // shielded returns nil once the shield stands, put up now if need be, or once the owner does without it. Every start
