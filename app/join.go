@@ -79,6 +79,10 @@ func join(ctx context.Context, cfg *config.Config, this protocol.Agent, keyless 
 	if err != nil {
 		return nil, err
 	}
+	desk.Reclaim(func(id rental.ID) bool {
+		s, known := book.Lookup(id)
+		return known && !s.State.Final()
+	})
 	j.Account, j.Link, j.Engine, j.Relay, j.Rentals, j.GPUs, j.desk = account, link, engine, relay, book, desk, desk
 
 	j.Meter = hardware.NewMeter(hardware.Options{Log: log})

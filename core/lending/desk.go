@@ -38,6 +38,8 @@ type Desk struct {
 	file    file
 	wake    chan struct{} // capacity 1: there is something for Run
 
+	saving sync.Mutex // held before mu
+
 	mu       sync.Mutex
 	loans    map[rental.ID]*loan
 	troubles []trouble
@@ -120,26 +122,32 @@ func (d *Desk) Lend(ctx context.Context, id rental.ID, gpus []rental.GPU) error 
 		return err
 	}
 	notes, found, err := d.take(ctx, gpus)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err == nil && found == nil {
-		d.loans[id].Notes = notes
-		d.save()
-		return nil
-	}
-	delete(d.loans, id)
-	if found == nil {
+	d.settle(id, notes, found, err)
+	if err != nil || found == nil {
 		return err
 	}
-	if found.passed() {
-		d.tell()
-		return rental.Failf(rental.CodeGPUUnavailable, "%s", found.message)
-	}
-	d.note(trouble{Cause: found.cause, Boot: d.boot, GPUTrouble: rental.GPUTrouble{
-		GPU: found.gpu, Withheld: true, Message: found.message, Fix: found.fix, Since: time.Now().UTC().Round(0),
-	}})
-	d.save()
 	return rental.Failf(rental.CodeGPUUnavailable, "%s", found.message)
+}
+
+// settle notes what has come of a loan that was reserved.
+func (d *Desk) settle(id rental.ID, notes map[string]note, found *foundAt, err error) {
+	d.mu.Lock()
+	switch {
+	case err != nil:
+		delete(d.loans, id)
+	case found == nil:
+		d.loans[id].Notes = notes
+	case found.passed():
+		delete(d.loans, id)
+		d.tell()
+	default:
+		delete(d.loans, id)
+		d.note(trouble{Cause: found.cause, Boot: d.boot, GPUTrouble: rental.GPUTrouble{
+			GPU: found.gpu, Withheld: true, Message: found.message, Fix: found.fix, Since: time.Now().UTC().Round(0),
+		}})
+	}
+	d.mu.Unlock()
+	d.save()
 }
 
 // reserve keeps a rental's GPUs from others while they are looked at. again tells that it has them already.
@@ -212,6 +220,13 @@ func (d *Desk) Return(ctx context.Context, id rental.ID, gpus []rental.GPU) erro
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	d.takeBack(id, l, found)
+	d.save()
+	return nil
+}
+
+// takeBack ends a loan, and withholds the GPUs of it with which something is wrong.
+func (d *Desk) takeBack(id rental.ID, l *loan, found []foundAt) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.loans, id)
@@ -226,9 +241,37 @@ func (d *Desk) Return(ctx context.Context, id rental.ID, gpus []rental.GPU) erro
 		}
 		d.note(t)
 	}
-	d.save()
 	d.tell()
-	return nil
+}
+
+// Reclaim takes back what is lent to rentals that nobody knows: their records are lost, so that no one else will
+// do so. Such GPUs are withheld until a look has found them as they were. It is for the time before Run.
+func (d *Desk) Reclaim(known func(rental.ID) bool) {
+	d.mu.Lock()
+	before := len(d.troubles) + len(d.loans)
+	d.troubles = slices.DeleteFunc(d.troubles, func(t trouble) bool { return !t.Withheld && t.Rental != "" && !known(t.Rental) })
+	for id, l := range d.loans {
+		if known(id) {
+			continue
+		}
+		delete(d.loans, id)
+		d.log.Warn("taking back GPUs of a rental that there is no record of", "rental", id)
+		if d.boot != "" && l.Boot != d.boot {
+			continue // the machine has been restarted since
+		}
+		for _, gpu := range l.GPUs {
+			d.note(trouble{Cause: busy, Rental: id, Note: l.before(gpu), Boot: d.boot, GPUTrouble: rental.GPUTrouble{
+				GPU: gpu, Withheld: true, Since: time.Now().UTC().Round(0),
+				Message: nameOf(gpu) + " was lent to a rental that there is no record of any more.",
+				Fix:     "Nothing: it is looked at, and offered again by itself once it is as it was.",
+			}})
+		}
+	}
+	changed := len(d.troubles)+len(d.loans) != before
+	d.mu.Unlock()
+	if changed {
+		d.save()
+	}
 }
 
 // check waits until the GPUs are as they were, a while, and returns what is wrong then.
@@ -313,10 +356,19 @@ func (d *Desk) tell() {
 	}
 }
 
-// save keeps loans and troubles; d.mu is held. What cannot be written is known until the agent ends, and
-// after that a GPU that comes back is checked for what is wrong in itself.
+// save keeps loans and troubles as they are by now; d.mu is not held, for others need not wait for the disk. What
+// cannot be written is known until the agent ends, and after that a GPU that comes back is checked for what is wrong
+// in itself.
 func (d *Desk) save() {
-	if err := d.file.save(kept{Version: fileVersion, Loans: d.loans, Troubles: d.troubles}); err != nil {
+	d.saving.Lock()
+	defer d.saving.Unlock()
+	d.mu.Lock()
+	text, err := kept{Version: fileVersion, Loans: d.loans, Troubles: d.troubles}.encode()
+	d.mu.Unlock()
+	if err == nil {
+		err = d.file.save(text)
+	}
+	if err != nil {
 		d.log.Error("writing down which GPUs are lent or withheld", "error", err)
 	}
 }

@@ -311,3 +311,34 @@ func TestDamagedFile(t *testing.T) {
 		})
 	}
 }
+
+// What was lent to a rental whose record is lost comes back once a look has found nothing wrong; after a restart of
+// the machine there is nothing to look for.
+func TestReclaim(t *testing.T) {
+	for boot, withheld := range map[string]int{"boot-1": 1, "boot-2": 0} {
+		t.Run(boot, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, dir := newBox("GPU-a", "GPU-b"), t.TempDir()
+				d := open(t, dir, b)
+				lend(t, d, "r-1", gpuA)
+				lend(t, d, "r-2", gpuB)
+				d.Close()
+				b.boot = boot
+				d = open(t, dir, b)
+				d.Reclaim(func(id rental.ID) bool { return id == "r-2" })
+				if got := d.Troubles(); len(got) != withheld || withheld > 0 && (!got[0].Withheld || got[0].GPU != gpuA) {
+					t.Errorf("troubles %+v, want %d", got, withheld)
+				}
+				if err := d.Lend(t.Context(), "r-3", []rental.GPU{gpuB}); code(err) != rental.CodeGPUUnavailable {
+					t.Errorf("what is still lent was lent again: %v", err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), lookEvery+time.Second)
+				defer cancel()
+				if err := d.Run(ctx, func() {}); err != nil {
+					t.Error(err)
+				}
+				lend(t, d, "r-3", gpuA)
+			})
+		})
+	}
+}

@@ -66,10 +66,9 @@ func (k kept) check() error {
 	return nil
 }
 
-func (f file) save(k kept) error {
+func (k kept) encode() ([]byte, error) {
 	text, err := json.MarshalIndent(k, "", "  ")
-	if err != nil {
-		return err
-	}
-	return durable.Replace(f.root, fileName, append(text, '\n'))
+	return append(text, '\n'), err
 }
+
+func (f file) save(text []byte) error { return durable.Replace(f.root, fileName, text) }

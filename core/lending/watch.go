@@ -199,21 +199,28 @@ func (d *Desk) setBack(ctx context.Context, t trouble) *finding {
 
 // revise notes what is wrong with a withheld GPU by now; nil: nothing any more.
 func (d *Desk) revise(t trouble, found *finding) {
+	if d.replace(t, found) {
+		d.save()
+	}
+}
+
+// replace reports whether that is anything new.
+func (d *Desk) replace(t trouble, found *finding) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	at := slices.IndexFunc(d.troubles, func(known trouble) bool { return known.Withheld && known.GPU.UUID == t.GPU.UUID })
 	switch {
 	case at < 0:
-		return
+		return false
 	case found == nil, found.passed():
 		d.log.Info("a GPU that was withheld can be rented again", "gpu", t.GPU.UUID)
 		d.troubles = slices.Delete(d.troubles, at, at+1)
 	case found.message == t.Message:
-		return
+		return false
 	default:
 		t.Cause, t.Message, t.Fix, t.UntilRestart = found.cause, found.message, found.fix, found.untilRestart
 		d.troubles[at] = t
 	}
-	d.save()
 	d.tell()
+	return true
 }

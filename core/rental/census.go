@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// censusHolds is how long what the engine holds is taken for known while rentals are taken up.
-const censusHolds = 5 * time.Second
+// censusHolds is how long what the engine holds is taken for known while rentals are taken up: no longer than that
+// takes, since a container that has ended meanwhile would be started again.
+const censusHolds = time.Second
 
 // census asks an engine once what it holds for all rentals that are taken up together: a list for each
 // would be as long as there are rentals.

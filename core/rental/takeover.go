@@ -36,7 +36,11 @@ func (l *life) takeOver(ctx context.Context) (Container, error) {
 		return Container{}, nil // this end is known, and was the engine's doing
 	}
 	l.unseen = true
-	if seen := rec.lastSeen(); exit.Noticed && exit.At.After(seen) {
+	seen := rec.lastSeen()
+	if seen.IsZero() {
+		seen = exit.StartedAt
+	}
+	if exit.Noticed && exit.At.After(seen) {
 		exit.At = seen // nobody is billed for what cannot be shown
 	}
 	return Container{}, l.afterExit(ctx, exit)
