@@ -27,9 +27,11 @@ func (l *loop) versioning() Versioning {
 }
 
 // How long after one look at the versions the next is made, while engine and driver stay the same: a table grows
-// old, and an engine may not have answered.
+// old, and an engine may not have answered. A host that is kept from rentals waits to be mended: a package may be
+// upgraded, or a module kept out, without the engine's being started anew.
 const (
 	versionsAgain  = 24 * time.Hour
+	versionsUnfit  = 2 * time.Minute
 	versionsFailed = 30 * time.Second
 )
 
@@ -75,6 +77,9 @@ func (l *loop) versionsSeen(with versioned, report preflight.Report, err error) 
 		l.log.Warn("looking at the versions of this host", "error", err)
 	case l.versions == nil || !reflect.DeepEqual(report, *l.versions):
 		l.versions, l.stale = &report, true
+	}
+	if err == nil && !report.Fit() && !l.options.AllowOldEngine {
+		l.versionsAt = time.Now().Add(versionsUnfit)
 	}
 	l.lookAtVersions() // the engine may have come back since
 }

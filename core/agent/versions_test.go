@@ -55,7 +55,8 @@ func warnings(r protocol.Register) (codes []string) {
 	return codes
 }
 
-// A host with known holes takes no rentals until they are mended, which the engine's next start shows.
+// A host with known holes takes no rentals until they are mended, which a look every two minutes shows, or the engine's
+// next start.
 func TestOldVersionsTakeNoRentals(t *testing.T) {
 	onRig(t, func(t *testing.T, m *rig) {
 		v := withVersions(t, m, "1.1.5")
@@ -94,6 +95,11 @@ func TestOldVersionsTakeNoRentals(t *testing.T) {
 		}
 		if n := v.looks.Load(); n != 3 {
 			t.Errorf("looked %d times, want at the start, with the engine and after a day", n)
+		}
+		v.become("1.3.6") // without a word of the engine
+		pass(versionsUnfit)
+		if status := s.Status(); !status.Accepting || len(status.Problems) != 0 {
+			t.Errorf("mended again: accepting %v, because %q, problems %+v", status.Accepting, status.Why, status.Problems)
 		}
 		s.leave()
 	})

@@ -6,9 +6,11 @@ import (
 	"strings"
 )
 
+// trust is for who knows better than a number.
+const trust = " If you know that your build has the fixes, set unsafe_allow_old_engine: true in agent.yaml; the marketplace is told."
+
 // upgrade names the package that helps, and the exact command where there is one.
 func upgrade(entry *Entry, host Host, from Package, built bool) (pkg, fix string) {
-	const trust = " If you know that your build has the fixes, set unsafe_allow_old_engine: true in agent.yaml; the marketplace is told."
 	switch {
 	case host.Desktop:
 		return "Docker Desktop", "Update Docker Desktop, which brings it along: https://docs.docker.com/desktop/"
@@ -31,27 +33,24 @@ func upgrade(entry *Entry, host Host, from Package, built bool) (pkg, fix string
 	return pkg, fmt.Sprintf("Install the newest %s (%s): %s", entry.Title, entry.Upgrade, entry.Page)
 }
 
+// kernelUpgrade upgrades all there is where one machine's kernel is of another package than the next one's.
 func kernelUpgrade(host Host, built bool) (pkg, fix string) {
 	pkg = "the kernel's package"
+	command := "sudo apt-get update && sudo apt-get upgrade --with-new-pkgs"
 	switch {
-	case host.is("ubuntu"):
-		pkg = "linux-image-generic"
-	case host.is("debian"):
-		pkg = "linux-image-amd64"
+	case host.is("ubuntu"), host.is("debian"):
 	case host.is("fedora"), host.is("rhel"):
-		pkg = "kernel"
+		pkg, command = "kernel", host.upgrades("kernel")
 	case host.is("suse"):
-		pkg = "kernel-default"
+		pkg, command = "kernel-default", host.upgrades("kernel-default")
 	case host.is("arch"):
-		pkg = "linux"
-	}
-	command := host.upgrades(pkg)
-	if command == "" {
+		pkg, command = "linux", host.upgrades("linux")
+	default:
 		return pkg, "Install your distribution's newest kernel and restart the machine."
 	}
 	fix = "Upgrade it with: " + command + ", and restart the machine."
 	if built {
-		fix += " If you know that your build has the fixes, set unsafe_allow_old_engine: true in agent.yaml; the marketplace is told."
+		fix += trust
 	}
 	return pkg, fix
 }
