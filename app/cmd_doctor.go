@@ -17,6 +17,7 @@ import (
 	"github.com/distributedcompute/host-agent/core/docker"
 	"github.com/distributedcompute/host-agent/core/hardware"
 	"github.com/distributedcompute/host-agent/core/preflight"
+	"github.com/distributedcompute/host-agent/core/rental"
 )
 
 // errUnfit is what doctor exits with once it has said why.
@@ -120,6 +121,9 @@ const (
 func diagnose(s agent.Status, running bool) diagnosis {
 	d := diagnosis{AgentRunning: running, Versions: s.Versions}
 	d.note(engineFinding(s))
+	if shield := s.Engine.Shield; running && s.Engine.Available && shield.State != "" && shield.State != rental.ShieldAwaited {
+		d.note(shieldFinding(shield))
+	}
 	if v := s.Versions; v != nil {
 		for _, component := range v.Components {
 			d.note(componentFinding(component))
@@ -154,6 +158,17 @@ func engineFinding(s agent.Status) finding {
 	return finding{"engine", good, "answers: " + describeEngine(s.Engine), ""}
 }
 
+func shieldFinding(shield rental.ShieldInfo) finding {
+	f := finding{"shield", good, describeShield(shield), ""}
+	if shield.Problem != "" {
+		f.Verdict, f.Message, f.Fix = warning, f.Message+". "+shield.Problem, shield.Fix
+	}
+	if shield.Refuses() {
+		f.Verdict = bad
+	}
+	return f
+}
+
 func componentFinding(c preflight.Component) finding {
 	words := cmp.Or(c.Version, none)
 	if c.PackageVersion != "" {
@@ -178,12 +193,20 @@ func machineFindings(s agent.Status) []finding {
 	if free := s.Hardware.System.DiskAvailableGB; free != nil && *free < 1 {
 		disk.Verdict, disk.Fix = bad, "Free space where Docker keeps its data."
 	}
+	if s.Engine.DiskLow {
+		disk.Verdict = bad
+		disk.Message += fmt.Sprintf(", less than the %s that this host keeps for itself", inBytes(s.Engine.DiskReserveBytes))
+		disk.Fix = "Free space where Docker keeps its data, or lower limits.disk_reserve."
+	}
 	list = append(list, disk)
 	gpus := finding{"gpus", good, plural(len(s.Hardware.GPUs), "GPU"), ""}
-	if len(s.Hardware.GPUs) > 0 && s.Engine.Available && !s.Engine.GPUReady {
+	if hasNVIDIA(s.Hardware.GPUs) && s.Engine.Available && !s.Engine.GPUReady {
 		gpus = finding{"gpus", bad, "Docker cannot hand out this machine's GPUs.", "Install the NVIDIA Container Toolkit, run sudo nvidia-ctk runtime configure --runtime=docker, and restart Docker."}
 	}
 	list = append(list, gpus)
+	for _, t := range s.GPUTroubles {
+		list = append(list, finding{"gpus", warning, t.Message, t.Fix})
+	}
 	for _, gap := range s.Hardware.Gaps {
 		list = append(list, finding{"hardware", warning, gap.Message, gap.Fix})
 	}

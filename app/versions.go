@@ -21,9 +21,7 @@ func judgeVersions(engine *docker.Engine) (func(context.Context, hardware.Survey
 		if err != nil {
 			return preflight.Report{}, err
 		}
-		drivers := preflight.Drivers{
-			GPUs: slices.ContainsFunc(survey.GPUs, func(gpu hardware.GPU) bool { return gpu.Vendor == "nvidia" }),
-		}
+		drivers := preflight.Drivers{GPUs: hasNVIDIA(survey.GPUs)}
 		if survey.DriverVersion != nil {
 			drivers.Version = *survey.DriverVersion
 		}
@@ -35,4 +33,9 @@ func judgeVersions(engine *docker.Engine) (func(context.Context, hardware.Survey
 		}, drivers)
 		return table.Judge(host, time.Now()), nil
 	}, nil
+}
+
+// hasNVIDIA reports whether there are GPUs that need NVIDIA's driver and toolkit.
+func hasNVIDIA(gpus []hardware.GPU) bool {
+	return slices.ContainsFunc(gpus, func(gpu hardware.GPU) bool { return gpu.Vendor == "nvidia" })
 }

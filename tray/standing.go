@@ -124,7 +124,7 @@ func gravest(problems []agent.Problem) (agent.Problem, bool) {
 // isWarning reports whether rentals come all the same: the owner knows what he has allowed, or nothing is wrong yet.
 func isWarning(p agent.Problem) bool {
 	switch p.Code {
-	case "old_engine_allowed", "version_table_old", "toolkit_no_cgroups", "toolkit_takes_variables":
+	case "old_engine_allowed", "unshielded", "version_table_old", "toolkit_no_cgroups", "toolkit_takes_variables":
 		return true
 	}
 	return false

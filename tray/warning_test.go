@@ -19,6 +19,11 @@ func TestWarningsStayInTheMenu(t *testing.T) {
 	if got := concerns(s); len(got) != 0 {
 		t.Errorf("told of %+v", got)
 	}
+	s.Problems = []agent.Problem{{Code: "unshielded", Message: "Rentals can reach your network, as isolation.allow_unshielded allows.", Fix: "Install Docker Engine."}}
+	if state, words := standing(view{link: heard, status: s}); state != assets.Online || len(concerns(s)) != 0 {
+		t.Errorf("without a shield, as was allowed: %v, %q", state, words)
+	}
+	s.Problems = []agent.Problem{allowed}
 	if list := problems(view{link: heard, status: s}); len(list) != 1 || len(list[0].below) != 2 {
 		t.Errorf("in the menu: %+v", list)
 	}
