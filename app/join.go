@@ -65,7 +65,8 @@ func join(ctx context.Context, cfg *config.Config, this protocol.Agent, keyless 
 		return nil, err
 	}
 	engine, err := docker.New(docker.Options{
-		Host: cfg.DockerHost, OwnerKey: owner, Images: imageOptions(cfg), Shielding: shielding(cfg.Isolation), Log: log,
+		Host: cfg.DockerHost, OwnerKey: owner, Images: imageOptions(cfg), Shielding: shielding(cfg.Isolation), AddressPool: cfg.AddressPool,
+		Log: log,
 	})
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -38,6 +39,7 @@ func (e *Engine) Create(ctx context.Context, spec rental.Spec, image rental.Imag
 		return "", err
 	}
 	defer e.networks.release(net)
+	known.Direct = e.near(ctx, net)
 	plan, err := newPlan(spec, image, brought, net, known, e.seal)
 	if err != nil {
 		return "", e.withoutNetwork(ctx, net, err)
@@ -221,14 +223,23 @@ func (e *Engine) renewNetwork(ctx context.Context, containerID, name string) boo
 	return true
 }
 
-// routesOf reads where the engine has published the rented ports, in their order.
+// routesOf reads where the rented ports are reached, in their order: at the container's own address, or where the engine has
+// published them.
 func routesOf(there container.InspectResponse) ([]rental.Route, error) {
 	var rented []rental.Port
 	if err := json.Unmarshal([]byte(there.Config.Labels[labelPorts]), &rented); err != nil {
 		return nil, fmt.Errorf("reading the container's ports: %w", err)
 	}
 	routes := make([]rental.Route, 0, len(rented))
+	own, _ := addressOf(there)
 	for _, port := range rented {
+		if len(there.HostConfig.PortBindings) == 0 {
+			if !own.IsValid() {
+				return nil, errors.New("the container has no address on its network")
+			}
+			routes = append(routes, rental.Route{Port: port, Target: netip.AddrPortFrom(own, port.Container)})
+			continue
+		}
 		target, ok := publishedAt(there.NetworkSettings.Ports[natPort(port)])
 		if !ok {
 			return nil, fmt.Errorf("port %s of the container is not published on %s", port, loopback)

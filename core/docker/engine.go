@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,9 @@ type Options struct {
 	Log      *slog.Logger
 	// Shielding keeps rentals off the host's LAN; nil does not.
 	Shielding *Shielding
+	// AddressPool is the IPv4 range that rentals' networks are taken from, "10.213.0.0/16"; "": one that meets no network
+	// of the host.
+	AddressPool string
 	// DiskEvery is how often what rentals have written is counted; 0: every 10 s.
 	DiskEvery time.Duration
 }
@@ -54,6 +58,8 @@ type Engine struct {
 	gpus      gpuDriver
 	disks     disks
 	stall     time.Duration // stalledAfter
+	// near reports whether containers on a network of that name are reached at their own addresses; bridgeIsHere
+	near func(ctx context.Context, network string) bool
 
 	registries registries
 	shelf      *shelf
@@ -91,15 +97,19 @@ func New(options Options) (*Engine, error) {
 		diskEvery:   options.DiskEvery,
 	}
 	e.disks.started = make(chan struct{}, 1)
+	var err error
+	if e.networks.pool, err = parsePool(options.AddressPool); err != nil {
+		return nil, err
+	}
+	e.networks.next = rand.Uint32() // an agent that is started again begins elsewhere
 	e.networks.refill = make(chan struct{}, 1)
 	e.gpus.trial = make(chan struct{}, 1)
 	if e.guard != nil {
 		e.info.Shield.State = rental.ShieldAwaited
 	}
-	e.room = roomOf
+	e.room, e.near = roomOf, e.bridgeIsHere
 	e.registries = newRegistries(options.Images.Registries, options.Images.Mirror, options.Log)
 	e.registries.within = func() time.Duration { return min(callWithin, e.stall) }
-	var err error
 	if e.shelf, err = newShelf(options.Images); err != nil {
 		return nil, err
 	}

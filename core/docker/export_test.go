@@ -14,6 +14,9 @@ func (e *Engine) KeepsContainers() bool { return e.keepsContainers() }
 // HoldsToSize tells whether the engine's storage has been seen to hold containers to a size.
 func (e *Engine) HoldsToSize(ctx context.Context) bool { return e.quota.holds(ctx) }
 
+// Publish has ports published, as where containers' own addresses are out of reach.
+func (e *Engine) Publish() { e.near = func(context.Context, string) bool { return false } }
+
 // SetRetry shortens the time before the first retry of what a registry could not answer.
 func (e *Engine) SetRetry(d time.Duration) { e.registries.tryWait = d }
 

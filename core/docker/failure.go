@@ -87,11 +87,15 @@ func createFailure(ctx context.Context, err error) error {
 // text says so: "could not find an available, non-overlapping IPv4 address pool", or, from Docker 27 on,
 // "all predefined address pools have been fully subnetted".
 func networkFailure(ctx context.Context, err error) error {
-	if text := err.Error(); strings.Contains(text, "non-overlapping") || strings.Contains(text, "address pools") {
+	if text := err.Error(); overlaps(err) || strings.Contains(text, "address pools") {
 		return rental.Failf(rental.CodeInsufficient, "Docker on this host has no address range left for another network.")
 	}
 	return failed(ctx, "creating a network", err)
 }
+
+// overlaps reports whether an engine did not make a network because its range meets another's: "Pool overlaps with other
+// one on this address space", "conflicts with network …: networks have overlapping IPv4".
+func overlaps(err error) bool { return strings.Contains(err.Error(), "overlap") }
 
 // isUnavailable reports whether err says that the engine is away.
 func isUnavailable(err error) bool { return hasCode(err, rental.CodeDockerUnavailable) }

@@ -34,7 +34,7 @@ func FuzzPlan(f *testing.F) {
 			return
 		}
 		known := facts{
-			Architecture: "amd64", AppArmor: engine&1 != 0, Quota: engine&2 != 0, CDI: engine&4 != 0, OffersCDI: engine&8 != 0,
+			Architecture: "amd64", AppArmor: engine&1 != 0, Quota: engine&2 != 0, CDI: engine&4 != 0, OffersCDI: engine&8 != 0, Direct: engine&16 != 0,
 		}
 		p, err := newPlan(s, testImage, brought, "dc-net-fuzz", known, testSeal)
 		if err != nil {
@@ -131,7 +131,10 @@ var invariants = map[string]func(rental.Spec, luggage, facts, plan) bool{
 	"its log is bounded": func(_ rental.Spec, _ luggage, _ facts, p plan) bool {
 		return p.HostConfig.LogConfig.Type == "local" && p.HostConfig.LogConfig.Config["max-size"] == "10m" && p.HostConfig.LogConfig.Config["max-file"] == "3"
 	},
-	"ports are on loopback alone": func(s rental.Spec, _ luggage, _ facts, p plan) bool {
+	"ports are on loopback alone, or nowhere": func(s rental.Spec, _ luggage, known facts, p plan) bool {
+		if known.Direct {
+			return len(p.HostConfig.PortBindings) == 0 && !p.HostConfig.PublishAllPorts
+		}
 		for _, bindings := range p.HostConfig.PortBindings {
 			if len(bindings) != 1 || bindings[0].HostIP != "127.0.0.1" || bindings[0].HostPort != "" {
 				return false

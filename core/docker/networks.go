@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
+	"net/netip"
 	"strings"
 	"sync"
 
@@ -22,10 +23,13 @@ import (
 // container that names it says whose it is.
 type networks struct {
 	refill chan struct{} // capacity 1: the stock may be empty
+	pool   netip.Prefix  // where their addresses are from; zero: chosen each time
 
 	mu      sync.Mutex
 	spare   string          // guarded by mu; "" when there is none
 	pending map[string]bool // guarded by mu; taken, but no container names them yet
+	next    uint32          // guarded by mu; the number of the subnet to try first
+	making  []netip.Prefix  // guarded by mu; subnets of networks that the engine is making
 }
 
 // ask lets Run look at the stock.
@@ -131,13 +135,33 @@ func bridgeName(name string) string {
 	return "gr-" + hex.EncodeToString(sum[:])[:12]
 }
 
+// createNetwork makes a network in a range of its own. What agents that were killed have left, and what others have made in
+// this moment, shows in that the engine refuses a range; then the next one is tried.
 func (e *Engine) createNetwork(ctx context.Context, name string) error {
+	var refused []netip.Prefix
+	for {
+		subnet, err := e.takeSubnet(ctx, refused)
+		if err != nil {
+			return err
+		}
+		err = e.createNetworkIn(ctx, name, subnet)
+		e.networks.giveSubnet(subnet)
+		if err == nil {
+			return nil
+		}
+		if !subnet.IsValid() || !overlaps(err) || len(refused) == subnetTries {
+			return networkFailure(ctx, err)
+		}
+		e.log.Debug("the engine refuses a range for a network", "range", subnet, "error", err)
+		refused = append(refused, subnet)
+	}
+}
+
+func (e *Engine) createNetworkIn(ctx context.Context, name string, subnet netip.Prefix) error {
 	call, cancel := bounded(ctx)
 	defer cancel()
-	if _, err := e.api().NetworkCreate(call, name, networkOptions(name, e.seal)); err != nil {
-		return networkFailure(ctx, err)
-	}
-	return nil
+	_, err := e.api().NetworkCreate(call, name, networkOptions(name, subnet, e.seal))
+	return err
 }
 
 // ourNetwork reports whether a network of that name exists and was made by this agent.

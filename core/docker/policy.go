@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -68,6 +69,7 @@ type facts struct {
 	NoSwapLimit  bool   // it cannot keep containers from the host's swap
 	Architecture string // its processor, as images name it
 	OffersCDI    bool   // it can hand out devices that are described on the host, NVIDIA's maybe among them
+	Direct       bool   // the agent reaches containers at their own addresses
 	CDI          bool   // it is to hand out NVIDIA's GPUs by their description, as their hook does not
 }
 
@@ -99,7 +101,8 @@ func newPlan(spec rental.Spec, image rental.Image, brought luggage, net string, 
 	}
 	host, err := shape{
 		Network: net, MemoryBytes: spec.MemoryBytes, NanoCPUs: int64(spec.CPUs * 1e9), Pids: spec.PidsLimit, ShmBytes: shm(spec),
-		Storage: storage(spec, facts), Ports: spec.Ports, GPUs: spec.GPUs, AppArmor: facts.AppArmor, CDI: facts.CDI,
+		Storage: storage(spec, facts), Ports: spec.Ports, GPUs: spec.GPUs,
+		AppArmor: facts.AppArmor, CDI: facts.CDI, Direct: facts.Direct,
 	}.hostConfig()
 	if err != nil {
 		return plan{}, err
@@ -132,7 +135,7 @@ type shape struct {
 	Storage               map[string]string
 	Ports                 []rental.Port
 	GPUs                  []rental.GPU
-	AppArmor, CDI         bool
+	AppArmor, CDI, Direct bool
 }
 
 // hostConfig is all that concerns the host. The same function tells what a container that runs must look like.
@@ -142,6 +145,9 @@ func (s shape) hostConfig() (*container.HostConfig, error) {
 		return nil, err
 	}
 	_, published := ports(s.Ports)
+	if s.Direct {
+		published = nil // nothing on the host listens for anybody
+	}
 	return &container.HostConfig{
 		Runtime:      runtimeName,
 		NetworkMode:  container.NetworkMode(s.Network),
@@ -195,10 +201,11 @@ func recipe() string {
 	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
-// networkOptions shape a rental's own bridge: containers on it cannot reach each other, and ports are
-// published on loopback. The names of the bridges begin alike for the shield's rules to find them by.
-func networkOptions(name string, seal seal) network.CreateOptions {
+// networkOptions shape a rental's own bridge: containers on it cannot reach each other, and ports that are published are so
+// on loopback. The names of the bridges begin alike for the shield to find them by.
+func networkOptions(name string, subnet netip.Prefix, seal seal) network.CreateOptions {
 	return network.CreateOptions{
+		IPAM:       addressing(subnet),
 		Driver:     networkDriver,
 		EnableIPv6: new(false),
 		Options: map[string]string{
@@ -210,6 +217,17 @@ func networkOptions(name string, seal seal) network.CreateOptions {
 			labelManaged: "1",
 			labelOwner:   seal.of(kindNetwork, name),
 		},
+	}
+}
+
+// addressing gives a network a range and its gateway the first address of that. It is nil for no range in particular.
+func addressing(subnet netip.Prefix) *network.IPAM {
+	if !subnet.IsValid() {
+		return nil
+	}
+	return &network.IPAM{
+		Driver: "default",
+		Config: []network.IPAMConfig{{Subnet: subnet.String(), Gateway: subnet.Addr().Next().String()}},
 	}
 }
 

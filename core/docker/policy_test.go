@@ -6,6 +6,7 @@ import (
 	"flag"
 	"maps"
 	"math"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,8 +24,9 @@ var update = flag.Bool("update", false, "write the golden files anew")
 const testGPU = "GPU-11111111-aaaa-4bbb-8ccc-000000000001"
 
 var (
-	testSeal  = newSeal([]byte("a key that is only for tests"))
-	testImage = rental.Image{ID: "sha256:" + strings.Repeat("ab", 32), Digest: "sha256:" + strings.Repeat("cd", 32)}
+	testSeal   = newSeal([]byte("a key that is only for tests"))
+	testSubnet = netip.MustParsePrefix("10.213.7.8/29")
+	testImage  = rental.Image{ID: "sha256:" + strings.Repeat("ab", 32), Digest: "sha256:" + strings.Repeat("cd", 32)}
 
 	// testBrought is what an image may bring along, harmless and not.
 	testBrought = luggage{OS: "linux", Architecture: "amd64", WorkingDir: "/srv", Volumes: []string{"/data"}, Labels: []string{
@@ -65,6 +67,7 @@ func TestPlanGolden(t *testing.T) {
 	}{
 		"greatest": {greatest(), facts{AppArmor: true, Quota: true}},
 		"least":    {least(), facts{}},
+		"direct":   {func() rental.Spec { s := least(); s.Ports = greatest().Ports; return s }(), facts{Direct: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			plan, err := newPlan(test.spec, testImage, testBrought, "dc-net-test", test.facts, testSeal)
@@ -79,7 +82,7 @@ func TestPlanGolden(t *testing.T) {
 			got, err := json.MarshalIndent(struct {
 				Plan    any
 				Network network.CreateOptions
-			}{plan, networkOptions("dc-net-test", testSeal)}, "", "  ")
+			}{plan, networkOptions("dc-net-test", testSubnet, testSeal)}, "", "  ")
 			if err != nil {
 				t.Fatal(err)
 			}

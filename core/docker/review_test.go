@@ -37,7 +37,7 @@ var reviewed = map[reflect.Type]map[string]string{
 	},
 	reflect.TypeFor[container.HostConfig](): {
 		"Binds": unset, "ContainerIDFile": unset, "LogConfig": "constant", "NetworkMode": "own network",
-		"PortBindings": "the rented ports, on loopback", "RestartPolicy": "constant no", "AutoRemove": unset, "VolumeDriver": unset,
+		"PortBindings": "the rented ports, on loopback, unless the agent reaches the container's address", "RestartPolicy": "constant no", "AutoRemove": unset, "VolumeDriver": unset,
 		"VolumesFrom": unset, "ConsoleSize": unset, "Annotations": unset, "CapAdd": "constant", "CapDrop": "constant ALL",
 		"CgroupnsMode": "constant private", "DNS": "constant", "DNSOptions": unset, "DNSSearch": "constant none", "ExtraHosts": unset,
 		"GroupAdd": unset, "IpcMode": "constant private", "Cgroup": unset, "Links": unset, "OomScoreAdj": "constant",
@@ -74,7 +74,7 @@ var reviewed = map[reflect.Type]map[string]string{
 		"GlobalIPv6Address": unset, "GlobalIPv6PrefixLen": unset, "DNSNames": unset,
 	},
 	reflect.TypeFor[network.CreateOptions](): {
-		"Driver": "constant bridge", "Scope": unset, "EnableIPv4": unset, "EnableIPv6": "constant false", "IPAM": unset,
+		"Driver": "constant bridge", "Scope": unset, "EnableIPv4": unset, "EnableIPv6": "constant false", "IPAM": "own range",
 		"Internal": unset, "Attachable": unset, "Ingress": unset, "ConfigOnly": unset, "ConfigFrom": unset,
 		"Options": "constant and own bridge", "Labels": "seal",
 	},
@@ -82,8 +82,8 @@ var reviewed = map[reflect.Type]map[string]string{
 	reflect.TypeFor[blkiodev.ThrottleDevice]():    {"Path": unset, "Rate": unset},
 	reflect.TypeFor[network.EndpointIPAMConfig](): {"IPv4Address": unset, "IPv6Address": unset, "LinkLocalIPs": unset},
 	reflect.TypeFor[network.ConfigReference]():    {"Network": unset},
-	reflect.TypeFor[network.IPAM]():               {"Driver": unset, "Options": unset, "Config": unset},
-	reflect.TypeFor[network.IPAMConfig]():         {"Subnet": unset, "IPRange": unset, "Gateway": unset, "AuxAddress": unset},
+	reflect.TypeFor[network.IPAM]():               {"Driver": "constant default", "Options": unset, "Config": "own range"},
+	reflect.TypeFor[network.IPAMConfig]():         {"Subnet": "own range", "IPRange": unset, "Gateway": "its first address", "AuxAddress": unset},
 	reflect.TypeFor[mount.Mount](): {
 		"Type": unset, "Source": unset, "Target": unset, "ReadOnly": unset, "Consistency": unset, "BindOptions": unset,
 		"VolumeOptions": unset, "ImageOptions": unset, "TmpfsOptions": unset, "ClusterOptions": unset,
@@ -119,7 +119,7 @@ func TestEveryFieldIsReviewed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, sent := range []any{p.Config, p.HostConfig, p.Networking, networkOptions("dc-net-test", testSeal)} {
+		for _, sent := range []any{p.Config, p.HostConfig, p.Networking, networkOptions("dc-net-test", testSubnet, testSeal)} {
 			r.fields(reflect.TypeOf(sent))
 			r.values(reflect.ValueOf(sent))
 		}

@@ -91,6 +91,7 @@ func mismatch(there container.InspectResponse, known facts) ([]rental.GPU, error
 		Network: net, MemoryBytes: host.Memory, ShmBytes: host.ShmSize, NanoCPUs: host.NanoCPUs, Pids: *host.PidsLimit,
 		Storage: host.StorageOpt, Ports: rented, GPUs: gpus,
 		AppArmor: slices.Contains(host.SecurityOpt, appArmorOption),
+		Direct:   len(host.PortBindings) == 0, // or else each port, on loopback
 		CDI:      len(host.DeviceRequests) > 0 && host.DeviceRequests[0].Driver == driverCDI,
 	}.hostConfig()
 	if err != nil {

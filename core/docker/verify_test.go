@@ -48,6 +48,7 @@ func TestContainersAsPlannedHaveNoMismatch(t *testing.T) {
 		known facts
 	}{
 		"greatest": {greatest(), facts{AppArmor: true, Quota: true}},
+		"direct":   {greatest(), facts{Direct: true}},
 		"by CDI":   {greatest(), facts{CDI: true}},
 		"least":    {least(), facts{}},
 		"AMD":      {amd, facts{}},
