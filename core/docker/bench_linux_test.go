@@ -2,6 +2,11 @@ package docker_test
 
 import (
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -67,4 +72,83 @@ func milliseconds(took []time.Duration) float64 {
 // spares counts the agent's networks.
 func spares(b *testing.B) int {
 	return len(strings.Fields(cli(b, "network", "ls", "-q", "--filter", "label=distributedcompute.managed")))
+}
+
+// BenchmarkWay compares the two ways to a rental: a port that the engine publishes, which a program of its own passes on, and
+// the container's own address. A request takes a connection of its own; the stream is bytes that the rental takes in.
+func BenchmarkWay(b *testing.B) {
+	for _, way := range []string{"published", "own-address"} {
+		b.Run(way, func(b *testing.B) {
+			e := newEngine(b)
+			if way == "published" {
+				e.Publish()
+			}
+			c := rent(b, e, spec("way"))
+			report(b, c)
+			address := "http://" + c.Routes[0].Target.String()
+			client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+			var took []time.Duration
+			var passed int64
+			var streaming time.Duration
+			for b.Loop() {
+				for range 200 {
+					began := time.Now()
+					response, err := client.Get(address + "/json")
+					if err != nil {
+						b.Fatal(err)
+					}
+					_, err = io.Copy(io.Discard, response.Body)
+					response.Body.Close()
+					if err != nil {
+						b.Fatal(err)
+					}
+					took = append(took, time.Since(began))
+				}
+				began := time.Now()
+				passed += pour(b, c.Routes[0].Target.String(), 512<<20)
+				streaming += time.Since(began)
+			}
+			b.ReportMetric(milliseconds(took), "request-ms")
+			b.ReportMetric(float64(passed)/streaming.Seconds()/1e6, "MB/s")
+			b.ReportMetric(float64(proxies(b)), "docker-proxies")
+		})
+	}
+}
+
+// pour sends a request with a body of so many bytes, and returns when all of them have been taken in.
+func pour(b *testing.B, address string, size int64) int64 {
+	b.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST /sink HTTP/1.1\r\nHost: rental\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", size)
+	chunk := make([]byte, 1<<20)
+	for sent := int64(0); sent < size; sent += int64(len(chunk)) {
+		if _, err := conn.Write(chunk); err != nil {
+			b.Fatal(err)
+		}
+	}
+	answer, err := io.ReadAll(conn)
+	if want := fmt.Sprint(size, " <nil>"); err != nil || !strings.Contains(string(answer), want) {
+		b.Fatalf("answer %q, %v; want %q", answer, err, want)
+	}
+	return size
+}
+
+// proxies counts the programs by which this engine passes on published ports.
+func proxies(b *testing.B) int {
+	b.Helper()
+	names, err := filepath.Glob("/proc/[0-9]*/comm")
+	if err != nil {
+		b.Fatal(err)
+	}
+	count := 0
+	for _, name := range names {
+		if text, err := os.ReadFile(name); err == nil && strings.TrimSpace(string(text)) == "docker-proxy" {
+			count++
+		}
+	}
+	return count
 }

@@ -154,12 +154,15 @@ func create(t testing.TB, e *docker.Engine, s rental.Spec) string {
 	if err != nil {
 		t.Fatalf("Create: %v", err)
 	}
-	t.Cleanup(func() {
-		if err := e.Remove(context.Background(), s.ID, ""); err != nil {
-			t.Errorf("Remove: %v", err)
-		}
-	})
+	t.Cleanup(func() { remove(t, e, s.ID) })
 	return id
+}
+
+func remove(t testing.TB, e *docker.Engine, id rental.ID) {
+	t.Helper()
+	if err := e.Remove(context.Background(), id, ""); err != nil {
+		t.Errorf("Remove: %v", err)
+	}
 }
 
 func pull(t testing.TB, e *docker.Engine, ref string) rental.Image {

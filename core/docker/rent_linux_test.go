@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -154,8 +155,10 @@ func TestWithoutGPUsTheHookIsNotCalled(t *testing.T) {
 	}
 }
 
+// Where containers' own addresses are out of the agent's reach.
 func TestPortsArePublishedOnLoopbackOnly(t *testing.T) {
 	e := newEngine(t)
+	e.Publish()
 	s := spec("ports")
 	c := rent(t, e, s)
 	if len(c.Routes) != 2 || c.Routes[0].Port != s.Ports[0] || c.Routes[1].Port != s.Ports[1] {
@@ -169,6 +172,14 @@ func TestPortsArePublishedOnLoopbackOnly(t *testing.T) {
 		if more := listening(t, table+"6", c.Routes[i].Target.Port()); len(more) > 0 {
 			t.Errorf("port %s is published on IPv6 too: %s", c.Routes[i].Port, more)
 		}
+	}
+	report(t, c)
+	again, err := newEngine(t).Start(t.Context(), c.ID) // as an agent adopts it that would have made it otherwise
+	if err != nil {
+		t.Fatalf("adopting it: %v", err)
+	}
+	if diff := cmp.Diff(c.Routes, again.Routes, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+		t.Errorf("routes of another agent (-first +second):\n%s", diff)
 	}
 }
 

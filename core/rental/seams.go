@@ -19,7 +19,7 @@ type Engine interface {
 	// without starting it. Called again for the same ID it returns the container that is there.
 	Create(ctx context.Context, spec Spec, image Image) (containerID string, err error)
 
-	// Start starts a created or stopped container and returns where its ports are published.
+	// Start starts a created or stopped container and returns where its ports are reached.
 	// A container that runs already is left alone and returned. One that has ended as soon as it was
 	// started has no ports; Wait says how it ended.
 	Start(ctx context.Context, containerID string) (Container, error)

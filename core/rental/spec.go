@@ -68,7 +68,7 @@ type Spec struct {
 	Registry     *RegistryAuth     `json:"-"`
 }
 
-// Route leads one public port to the address where the engine has published the container's port.
+// Route leads one public port to the address where the container's port is reached on this machine.
 type Route struct {
 	Port   Port
 	Target netip.AddrPort

@@ -25,7 +25,7 @@ type tenant struct {
 	container string // id
 	address   string // of the container
 	gateway   string
-	published string // where the engine publishes port 8080 on the host's loopback, host:port
+	published string // where the engine publishes port 8080 on the host's loopback, host:port; "" where it does not
 }
 
 // neighbours are two rentals and the network that they must not reach.
@@ -88,12 +88,12 @@ func (n *neighbours) tenant(ctx context.Context, id string, command ...string) (
 	if err != nil {
 		return tenant{}, err
 	}
-	bindings := there.NetworkSettings.Ports["8080/tcp"]
-	if len(bindings) != 1 {
-		return tenant{}, fmt.Errorf("rental %s has %d published ports, not 1", id, len(bindings))
+	published := ""
+	for _, binding := range there.NetworkSettings.Ports["8080/tcp"] {
+		published = "127.0.0.1:" + binding.HostPort
 	}
 	for _, net := range there.NetworkSettings.Networks {
-		return tenant{id, running.ContainerID, net.IPAddress, net.Gateway, "127.0.0.1:" + bindings[0].HostPort}, nil
+		return tenant{id, running.ContainerID, net.IPAddress, net.Gateway, published}, nil
 	}
 	return tenant{}, fmt.Errorf("rental %s is on no network", id)
 }
@@ -107,7 +107,9 @@ func (n *neighbours) outward() (guarded, others []string, err error) {
 	}
 	others = []string{
 		fmt.Sprintf("tcp:%s:8080", n.two.address), fmt.Sprintf("udp:%s:9090", n.two.address), "icmp:" + n.two.address,
-		"tcp:" + strings.Replace(n.two.published, "127.0.0.1", n.one.gateway, 1), "tcp:" + strings.Replace(n.two.published, "127.0.0.1", hostOnLAN, 1),
+	}
+	if port, ok := strings.CutPrefix(n.two.published, "127.0.0.1:"); ok {
+		others = append(others, "tcp:"+n.one.gateway+":"+port, "tcp:"+hostOnLAN+":"+port)
 	}
 	for _, host := range []string{hostOnLAN6, neighbour6} {
 		others = append(others, fmt.Sprintf("tcp:[%s]:%d", host, echoPort), fmt.Sprintf("udp:[%s]:%d", host, echoPort), "icmp:"+host)
@@ -135,7 +137,11 @@ func (n *neighbours) tryOut(ctx context.Context, targets []string) (map[string]s
 
 // inward are what the neighbour tries to reach of the first rental; nothing but the shield keeps them from it.
 func (n *neighbours) inward() []string {
-	return []string{n.one.address + ":8080", n.one.published, n.two.address + ":8080"}
+	targets := []string{n.one.address + ":8080", n.two.address + ":8080"}
+	if n.one.published != "" {
+		targets = append(targets, n.one.published)
+	}
+	return targets
 }
 
 // tryIn has the neighbour try them, and tells which it has reached.
