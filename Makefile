@@ -114,6 +114,7 @@ cross: ## compile the agent for Windows and macOS
 	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go build -o build/darwin-arm64/distributed-agent ./app
 	CGO_ENABLED=0 GOOS=darwin GOARCH=amd64 go build -o build/darwin-amd64/distributed-agent ./app
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -o build/linux-arm64/distributed-agent ./app
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -o build/linux-arm64/distributed-agent-shield ./app/shield
 
 bench: setup build ## measure speed and size against their goals
 	@go run ./sandbox/bench

@@ -54,7 +54,7 @@ func (e *Engine) Wait(ctx context.Context, containerID string) (rental.Exit, err
 		case engineGone(err) || isUnavailable(err):
 			var seen time.Time
 			if ended, seen, err = e.awaitReturn(ctx, containerID); err != nil {
-				return rental.Exit{}, err
+				return rental.Exit{At: seen}, err
 			}
 			if ended.last.After(seen) {
 				ended.last = seen // the engine may say when it noticed

@@ -12,7 +12,9 @@ func (l *life) attend(ctx context.Context, c Container) error {
 	exit, err := l.accompany(ctx, c)
 	if err != nil {
 		if codeOf(err) == CodeNotFound {
-			l.missed = time.Now()
+			if l.missed = exit.At; exit.At.IsZero() {
+				l.missed = time.Now()
+			}
 		}
 		return lost(err)
 	}

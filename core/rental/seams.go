@@ -26,7 +26,8 @@ type Engine interface {
 
 	// Wait returns when the container has ended, or when the engine goes away and takes its containers with it.
 	// While one that keeps them is away it waits for it to come back and looks again. A container that is
-	// gone is a *Failure with CodeNotFound.
+	// gone is a *Failure with CodeNotFound; the Exit's At is then when it was last known to run, where that is not
+	// just now.
 	Wait(ctx context.Context, containerID string) (Exit, error)
 
 	// Stop asks the container to end and kills it after grace. Stopping what does not run, or is
