@@ -24,6 +24,7 @@ type Options struct {
 const (
 	watchEvery  = 20 * time.Second // how often a lent GPU is looked at
 	watchSooner = time.Second      // when what was seen would end a rental, and has to be seen again
+	goneFor     = 10 * time.Second // how long a GPU has to be gone for its rental to end
 	waitBound   = 20 * time.Second // for processes and memory to go once the container has
 	returnBound = 30 * time.Second // for taking GPUs back altogether
 	returnEvery = 500 * time.Millisecond

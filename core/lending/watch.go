@@ -11,15 +11,19 @@ import (
 )
 
 // Watch implements [rental.Devices]. What would end the rental has to be seen twice: a list of processes is
-// old by the time it is read, and a number may have become another process's.
+// old by the time it is read, and a number may have become another process's. A GPU that is gone has to stay so for
+// a while: after a machine's sleep, or while its driver is being loaded, one may not be there yet.
 func (d *Desk) Watch(ctx context.Context, id rental.ID, gpus []rental.GPU, container string) error {
 	var last sight
+	var since time.Time // last has been seen without a break
 	for {
 		now := d.look(ctx, id, gpus, container)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if now.bad() && now == last {
+		if now != last {
+			since = time.Now()
+		} else if now.bad() && (now.gone == "" || time.Since(since) >= goneFor) {
 			d.log.Error("a rental has to end because of its GPUs", "rental", id, "because", now.failure().Message)
 			return now.failure()
 		}

@@ -42,7 +42,7 @@ func TestWatch(t *testing.T) {
 			b.run("GPU-b", 7, container, 10)
 			time.AfterFunc(watchEvery+time.Second/2, func() { b.kill("GPU-b", false) })
 		}},
-		"its GPU is lost for a blink":    {change: func(b *box) { blink(b) }},
+		"its GPU is lost for a while":    {change: func(b *box) { blink(b) }},
 		"everything as it should, later": {change: func(b *box) { b.run("GPU-a", 7, container, 10); b.run("GPU-b", 8, "", 10) }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestWatch(t *testing.T) {
 func blink(b *box) {
 	was := b.states["GPU-a"]
 	b.set(func() { delete(b.states, "GPU-a") })
-	time.AfterFunc(watchEvery+time.Second/2, func() { b.set(func() { b.states["GPU-a"] = was }) })
+	time.AfterFunc(watchEvery+goneFor/2, func() { b.set(func() { b.states["GPU-a"] = was }) })
 }
 
 // Without anything lent or withheld nobody asks the driver.
