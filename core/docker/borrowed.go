@@ -18,7 +18,6 @@ import (
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/pkg/stdcopy"
 
 	"github.com/distributedcompute/host-agent/core/shield"
@@ -71,7 +70,7 @@ func (e *Engine) borrowHands(ctx context.Context, program string, known facts) (
 	if _, err := os.Stat(program); err != nil {
 		return nil, errNoProgram
 	}
-	if err := e.sweepBorrowed(ctx); err != nil {
+	if err := e.sweepErrands(ctx, labelShield, kindShield); err != nil {
 		return nil, err
 	}
 	return borrowedHands{e, program, known.Remapped}, nil
@@ -95,10 +94,17 @@ func (b borrowedHands) run(ctx context.Context, args ...string) (stands shield.S
 	defer func() {
 		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyUpWithin)
 		defer cancel()
-		err = errors.Join(err, e.discard(after, made.ID))
+		err = errors.Join(err, e.discard(after, made.ID, kindShield))
 	}()
-	results, errs := e.api().ContainerWait(ctx, made.ID, container.WaitConditionNextExit)
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
+	results, errs := e.api().ContainerWait(waiting, made.ID, container.WaitConditionNextExit)
 	if err := e.api().ContainerStart(ctx, made.ID, container.StartOptions{}); err != nil {
+		stop()
+		select { // the client's goroutine ends when one of its channels has been read
+		case <-results:
+		case <-errs:
+		}
 		return stands, failed(ctx, "starting a container for the shield", err)
 	}
 	var code int64
@@ -267,33 +273,4 @@ func archive(at time.Time, files ...file) ([]byte, error) {
 func sha256Text(content []byte) string {
 	sum := sha256.Sum256(content)
 	return hex.EncodeToString(sum[:])
-}
-
-// sweepBorrowed removes containers that an agent which was killed has left.
-func (e *Engine) sweepBorrowed(ctx context.Context) error {
-	found, err := e.api().ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelShield))})
-	if err != nil {
-		return failed(ctx, "listing containers of the shield", err)
-	}
-	for _, c := range found {
-		ours := slices.ContainsFunc(c.Names, func(name string) bool {
-			return e.seal.holds(c.Labels[labelShield], kindShield, strings.TrimPrefix(name, "/"))
-		})
-		if !ours {
-			continue
-		}
-		if err := e.discard(ctx, c.ID); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// discard removes a container that no rental has anything to do with.
-func (e *Engine) discard(ctx context.Context, containerID string) error {
-	err := e.api().ContainerRemove(ctx, containerID, container.RemoveOptions{Force: true, RemoveVolumes: true})
-	if err == nil || cerrdefs.IsNotFound(err) || cerrdefs.IsConflict(err) {
-		return nil
-	}
-	return failed(ctx, "removing a container of the shield", err)
 }

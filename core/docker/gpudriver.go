@@ -3,12 +3,10 @@ package docker
 import (
 	"context"
 	"crypto/rand"
-	"slices"
 	"strings"
 	"sync"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/filters"
 
 	"github.com/distributedcompute/host-agent/core/rental"
 )
@@ -80,7 +78,9 @@ func (e *Engine) byCDI(ctx context.Context, spec rental.Spec, image rental.Image
 // tryGPUs asks for a rental's GPUs by a container that has nothing to run: the engine hands them out before it looks for the
 // program, and then fails for the lack of that.
 func (e *Engine) tryGPUs(ctx context.Context, spec rental.Spec, image rental.Image, brought luggage, known facts) error {
-	if err := e.sweepGPUTrials(ctx); err != nil {
+	call, cancel := context.WithTimeout(ctx, createWithin)
+	defer cancel()
+	if err := e.sweepErrands(call, labelProbe, kindGPUTrial); err != nil {
 		return err
 	}
 	full, err := newPlan(spec, image, brought, "none", known, e.seal)
@@ -89,17 +89,16 @@ func (e *Engine) tryGPUs(ctx context.Context, spec rental.Spec, image rental.Ima
 	}
 	name := probePrefix + strings.ToLower(rand.Text()[:12])
 	trial := trialOf(full, name, e.seal.of(kindGPUTrial, name))
-	call, cancel := context.WithTimeout(ctx, createWithin)
-	defer cancel()
 	made, err := e.api().ContainerCreate(call, trial.Config, trial.HostConfig, nil, nil, trial.Name)
 	if err != nil {
 		return createFailure(ctx, err)
 	}
 	defer func() {
-		if err := e.removeContainer(context.WithoutCancel(ctx), made.ID); err != nil {
+		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
+		defer cancel()
+		if err := e.discard(after, made.ID, kindGPUTrial); err != nil {
 			e.log.Warn("removing the container that GPUs were tried with", "container", made.ID, "error", err)
 		}
-		e.stopping.remove(made.ID)
 	}()
 	err = e.api().ContainerStart(call, made.ID, container.StartOptions{})
 	switch {
@@ -112,30 +111,7 @@ func (e *Engine) tryGPUs(ctx context.Context, spec rental.Spec, image rental.Ima
 	return startFailure(ctx, err)
 }
 
-const kindGPUTrial = "gpu trial"
-
-// sweepGPUTrials removes what an agent that was killed may have left of one.
-func (e *Engine) sweepGPUTrials(ctx context.Context) error {
-	call, cancel := bounded(ctx)
-	defer cancel()
-	found, err := e.api().ContainerList(call, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelProbe))})
-	if err != nil {
-		return failed(ctx, "listing what trials of GPUs have left", err)
-	}
-	for _, c := range found {
-		ours := slices.ContainsFunc(c.Names, func(name string) bool {
-			return e.seal.holds(c.Labels[labelProbe], kindGPUTrial, strings.TrimPrefix(name, "/"))
-		})
-		if !ours {
-			continue
-		}
-		if err := e.removeContainer(ctx, c.ID); err != nil {
-			return err
-		}
-		e.stopping.remove(c.ID)
-	}
-	return nil
-}
+const kindGPUTrial = "trial of GPUs"
 
 // trialOf makes a container of a plan that gets the same GPUs in the same confinement, without a network, and runs nothing.
 func trialOf(full plan, name, mark string) plan {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,7 +16,6 @@ import (
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/system"
 )
@@ -32,7 +30,7 @@ const (
 	probePrefix = "dcprobe-" // no rental's container has such a name
 	probeImage  = "distributedcompute/quota-probe:1"
 	labelProbe  = "distributedcompute.probe" // keyed hash of the container's name
-	kindProbe   = "probe"
+	kindProbe   = "trial of the storage"
 )
 
 // quota knows on which storage the engine holds a container to the size that was asked for. Engines do not say
@@ -251,21 +249,8 @@ func filler(name string, size int64) (io.Reader, error) {
 
 // sweepProbes removes what a trial has made, also one that was cut off.
 func (e *Engine) sweepProbes(ctx context.Context) error {
-	found, err := e.api().ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelProbe))})
-	if err != nil {
-		return failed(ctx, "listing what trials of the storage have left", err)
-	}
-	for _, c := range found {
-		ours := slices.ContainsFunc(c.Names, func(name string) bool {
-			return e.seal.holds(c.Labels[labelProbe], kindProbe, strings.TrimPrefix(name, "/"))
-		})
-		if !ours {
-			continue
-		}
-		err := e.api().ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
-		if err != nil && !cerrdefs.IsNotFound(err) && !cerrdefs.IsConflict(err) {
-			return failed(ctx, "removing what a trial of the storage has left", err)
-		}
+	if err := e.sweepErrands(ctx, labelProbe, kindProbe); err != nil {
+		return err
 	}
 	if _, err := e.api().ImageRemove(ctx, probeImage, image.RemoveOptions{}); err != nil && !cerrdefs.IsNotFound(err) {
 		return failed(ctx, "removing the image that the storage was tried with", err)

@@ -60,22 +60,29 @@ func (e *Engine) Remove(ctx context.Context, id rental.ID, containerID string) e
 		return err
 	}
 	if !found {
+		e.forgetRental(id, containerID)
 		return e.sweepNetworks(ctx) // its network may be there without it
 	}
 	owner, ours := e.owner(there)
 	if !ours || owner != id || (containerID != "" && there.ID != containerID) {
+		e.forgetRental(id, containerID)
 		e.log.Warn("container is not this agent's and stays", "rental", id, "container", there.ID)
 		return e.sweepNetworks(ctx)
 	}
 	if err := e.removeContainer(ctx, there.ID); err != nil {
 		return err
 	}
-	e.stopping.remove(there.ID)
-	e.shelf.ask() // its image may be private, and then goes, too
-	e.guard.forgets(id)
-	e.processes.forget(there.ID)
-	e.verdicts.forget(there.ID)
+	e.forgetRental(id, there.ID)
 	return e.freeNetwork(ctx, string(there.HostConfig.NetworkMode))
+}
+
+// forgetRental lets go of what is remembered of a rental whose container is gone, whoever has removed it.
+func (e *Engine) forgetRental(id rental.ID, containerID string) {
+	e.stopping.remove(containerID)
+	e.processes.forget(containerID)
+	e.verdicts.forget(containerID)
+	e.guard.forgets(id)
+	e.shelf.ask() // its image may be private, and then goes, too
 }
 
 // removeContainer removes a container with its anonymous volumes and returns when it is gone.
