@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -40,8 +39,9 @@ const (
 	relief = 20 * time.Second
 	// worthEnding is the least a rental has to have written for its end to be of use.
 	worthEnding = 16 << 20
-	// heldAside is what a rental may have in volumes without a look at its own layer, where the storage limits that.
-	heldAside = 16 << 20
+	// Where the storage limits a rental's own layer, that is looked at as often as heldEvery, for its files and for
+	// what to end when the host's disk is full, or at once when there is more than heldAside in volumes.
+	heldEvery, heldAside = time.Minute, 16 << 20
 )
 
 // diskLimit is how many bytes a rental may write.
@@ -75,13 +75,6 @@ func (u usage) excess(limit int64) *rental.Failure {
 	return nil
 }
 
-func sizeText(bytes int64) string {
-	if bytes >= 1<<30 {
-		return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
-	}
-	return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20))
-}
-
 // watched is a rental whose disk is counted.
 type watched struct {
 	id        rental.ID
@@ -93,6 +86,8 @@ type watched struct {
 	volumes   []string // directories
 	names     []string // of the volumes
 	used      usage
+	inLayer   usage     // of it, when that was looked at last
+	looked    time.Time // then
 }
 
 // disks are what the watch of disks is told.
@@ -107,9 +102,6 @@ func (d *disks) ask() {
 	default:
 	}
 }
-
-// space is how much of a disk there is.
-type space struct{ free, total int64 } // bytes
 
 // diskWatch counts what rentals write, stops those that write more than they have rented, and keeps the
 // host's reserve. It belongs to the goroutine of watchDisks.
@@ -161,7 +153,7 @@ func (w *diskWatch) glance(ctx context.Context) {
 	if !info.Available {
 		return
 	}
-	now, err := spaceOf(info.DataRoot)
+	now, err := w.space(info.DataRoot)
 	known := err == nil // where the engine's data is not on this machine's disks, nothing can be said
 	written := w.free - now.free
 	w.falling = known && len(w.rentals) > 0 && written >= w.headroom()/2
@@ -189,7 +181,7 @@ func (w *diskWatch) headroom() int64 {
 func (w *diskWatch) count(ctx context.Context) {
 	began := time.Now()
 	defer func() { w.counted, w.cost = time.Now(), time.Since(began) }()
-	if now, err := spaceOf(w.Info().DataRoot); err == nil {
+	if now, err := w.space(w.Info().DataRoot); err == nil {
 		w.free = now.free
 	}
 	call, cancel := context.WithTimeout(ctx, countWithin)
@@ -283,14 +275,19 @@ func (w *diskWatch) measure(ctx context.Context, r *watched) (usage, error) {
 	if logs, err := countDirs(ctx, leastFiles, r.logs); err == nil {
 		total = total.plus(logs)
 	}
-	if r.held && total.bytes < heldAside {
-		return total, nil
+	layer, bounded := r.inLayer, r.held && total.bytes < heldAside
+	if !bounded || time.Since(r.looked) >= heldEvery {
+		if layer, err = countDirs(ctx, fileLimit(r.limit), r.layer); err != nil {
+			if layer, err = w.layerByEngine(ctx, r.container); err != nil {
+				return usage{}, err
+			}
+		}
+		r.inLayer, r.looked = layer, time.Now()
 	}
-	layer, err := countDirs(ctx, fileLimit(r.limit), r.layer)
-	if err != nil {
-		layer, err = w.layerByEngine(ctx, r.container)
+	if bounded { // the storage turns away what is too much, and that is no reason to end the rental
+		layer.bytes = min(layer.bytes, max(0, r.limit-total.bytes))
 	}
-	return total.plus(layer), err
+	return total.plus(layer), nil
 }
 
 // layerByEngine asks the engine what a container has written to its layer.

@@ -22,15 +22,6 @@ const (
 	mostOpen  = 65536 // descriptors of a rental that are looked at
 )
 
-// spaceOf is how much there is of the disk with a directory.
-func spaceOf(dir string) (space, error) {
-	if dir == "" {
-		return space{}, errors.New("the engine has not told where its data is")
-	}
-	free, total, err := roomOf(dir)
-	return space{free, total}, err
-}
-
 // logsOf is the directory that has a container's logs.
 func logsOf(dataRoot, containerID string) string {
 	return filepath.Join(dataRoot, "containers", containerID)
@@ -199,7 +190,7 @@ func openDeletedOf(dir string, seen map[[2]uint64]bool, most int) (sum usage, lo
 			continue
 		}
 		var fs unix.Statfs_t
-		if err := unix.Statfs(path, &fs); err != nil || fs.Type == unix.TMPFS_MAGIC {
+		if err := unix.Statfs(path, &fs); err != nil || fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.HUGETLBFS_MAGIC {
 			continue // shared memory, which is part of the rental's memory
 		}
 		var stat unix.Stat_t

@@ -7,9 +7,6 @@ import (
 	"errors"
 )
 
-// spaceOf knows nothing: the engine's data is on the disk of a virtual machine.
-func spaceOf(string) (space, error) { return space{}, errors.ErrUnsupported }
-
 // logsOf is nowhere on this machine.
 func logsOf(string, string) string { return "" }
 

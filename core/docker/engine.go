@@ -63,7 +63,7 @@ type Engine struct {
 
 	registries registries
 	shelf      *shelf
-	room       func(dir string) (free, total int64, err error) // roomOf
+	space      func(dir string) (space, error) // spaceOf
 
 	diskReserve int64         // ImageOptions.Reserve
 	diskEvery   time.Duration // Options.DiskEvery
@@ -107,7 +107,7 @@ func New(options Options) (*Engine, error) {
 	if e.guard != nil {
 		e.info.Shield.State = rental.ShieldAwaited
 	}
-	e.room, e.near = roomOf, e.bridgeIsHere
+	e.space, e.near = spaceOf, e.bridgeIsHere
 	e.registries = newRegistries(options.Images.Registries, options.Images.Mirror, options.Log)
 	e.registries.within = func() time.Duration { return min(callWithin, e.stall) }
 	if e.shelf, err = newShelf(options.Images); err != nil {

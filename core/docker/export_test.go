@@ -22,7 +22,7 @@ func (e *Engine) SetRetry(d time.Duration) { e.registries.tryWait = d }
 
 // SetFree makes the engine's disk of 1 TiB have so many free bytes, its reserve of 10 % among them.
 func (e *Engine) SetFree(free func() int64) {
-	e.room = func(string) (int64, int64, error) { return free(), 1 << 40, nil }
+	e.space = func(string) (space, error) { return space{free: free(), total: 1 << 40}, nil }
 }
 
 // TendImages removes what images need not stay.

@@ -57,7 +57,7 @@ func (e *Engine) fits(ctx context.Context, q inquiry) error {
 	}
 	if free, err = e.freeForImages(ctx); err == nil && free < want {
 		return rental.Failf(rental.CodeImageTooLarge, "Image %s needs about %s of disk (%s to download), and this host has %s for it.",
-			q.asked, amount(want), amount(download), amount(max(0, free)))
+			q.asked, sizeText(want), sizeText(download), sizeText(max(0, free)))
 	}
 	return nil
 }
@@ -115,17 +115,20 @@ func (e *Engine) freeForImages(ctx context.Context) (int64, error) {
 		}
 		root = said.DockerRootDir
 	}
-	free, total, err := e.room(root)
+	now, err := e.space(root)
 	if err != nil {
 		return 0, err
 	}
-	return free - rental.DiskReserve(e.shelf.options.Reserve, total), nil
+	return now.free - rental.DiskReserve(e.diskReserve, now.total), nil
 }
 
-// amount writes a number of bytes for people.
-func amount(bytes int64) string {
-	if bytes < 1<<30 {
-		return fmt.Sprintf("%d MiB", (bytes+1<<20-1)>>20)
+// space is how much of a disk there is.
+type space struct{ free, total int64 } // bytes
+
+// sizeText writes a number of bytes for people.
+func sizeText(bytes int64) string {
+	if bytes >= 1<<30 {
+		return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
 	}
-	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
+	return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20))
 }
