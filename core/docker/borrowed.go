@@ -52,7 +52,11 @@ func (b borrowedHands) raise(ctx context.Context, policy shield.Policy) (shield.
 }
 
 func (b borrowedHands) observe(ctx context.Context) (shield.Standing, error) {
-	return b.run(ctx, "observe")
+	stands, err := b.run(ctx, "observe")
+	if err != nil {
+		return stands, &unseen{err}
+	}
+	return stands, nil
 }
 
 func (b borrowedHands) lower(ctx context.Context) error {

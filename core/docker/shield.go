@@ -29,6 +29,9 @@ const (
 	shieldRetry = time.Second
 	// handsWithin bounds one look at the packet filter, or one change of it.
 	handsWithin = 20 * time.Second
+	// blindFor is how long rentals go on that were behind the shield, while the engine does not let it be looked at. Nobody
+	// has seen it gone, and an engine that is busy, just back or without room on its disk is no reason to end them.
+	blindFor = 2 * time.Minute
 )
 
 // Shielding says how rentals are kept off the host's LAN.
@@ -71,8 +74,14 @@ type guard struct {
 	up      shield.Standing
 	failed  bool // guarded by mu; the last attempt to have the shield stand
 	turned  turnedAway
-	changed func() // guarded by mu; nil without Run
+	stood   time.Time // guarded by mu; when the shield was last seen to stand
+	changed func()    // guarded by mu; nil without Run
 }
+
+// unseen is why it could not be found out whether the shield stands.
+type unseen struct{ error }
+
+func (u *unseen) Unwrap() error { return u.error }
 
 func newGuard(with *Shielding) *guard {
 	if with == nil {
@@ -140,6 +149,9 @@ func (e *Engine) ensureShield(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	g.failed = err != nil
+	if err == nil {
+		g.stood = time.Now()
+	}
 	if e.tellShield(g.info(known, err)) && g.changed != nil {
 		g.changed()
 	}
@@ -156,7 +168,7 @@ func (e *Engine) raiseShield(ctx context.Context, known facts) error {
 	defer cancel()
 	if g.hands == nil {
 		if err := e.chooseHands(ctx, known); err != nil {
-			return err
+			return &unseen{err}
 		}
 	}
 	there, err := g.hands.observe(ctx)
@@ -295,6 +307,10 @@ func (e *Engine) insistOnShield(ctx context.Context) {
 	if e.guard.AllowUnshielded || isUnavailable(err) {
 		return // an engine that is away starts nothing, and cannot end anything either
 	}
+	if _, blind := errors.AsType[*unseen](err); blind && e.guard.stoodWithin(blindFor) {
+		e.log.Warn("the shield cannot be looked at; rentals go on for now", "because", err)
+		return
+	}
 	e.log.Error("the shield cannot be had; rentals are ended", "because", err)
 	if err := e.cutOff(ctx); err != nil {
 		e.log.Error("ending rentals that lost their shield", "error", err)
@@ -302,20 +318,29 @@ func (e *Engine) insistOnShield(ctx context.Context) {
 	}
 }
 
-// cutOff ends every rental that runs.
+// stoodWithin reports whether the shield has been seen to stand not longer ago than d.
+func (g *guard) stoodWithin(d time.Duration) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return time.Since(g.stood) < d
+}
+
+// cutOff ends every rental that runs, all at once.
 func (e *Engine) cutOff(ctx context.Context) error {
 	held, err := e.Holdings(ctx)
 	if err != nil {
 		return err
 	}
-	var failures []error
-	for _, h := range held {
+	var ending sync.WaitGroup
+	failures := make([]error, len(held))
+	for i, h := range held {
 		if !h.Running {
 			continue
 		}
 		e.verdicts.set(h.ContainerID, rental.Failf(rental.CodeIsolation, "The host's LAN could no longer be kept from the rental, so it was ended."))
-		failures = append(failures, e.Stop(ctx, h.ContainerID, 0))
+		ending.Go(func() { failures[i] = e.Stop(ctx, h.ContainerID, 0) })
 	}
+	ending.Wait()
 	return errors.Join(failures...)
 }
 

@@ -116,7 +116,12 @@ func TestShieldIsPutUpAgainAndRentalsEndWithoutIt(t *testing.T) {
 		}
 		ended <- exit
 	}()
-	e.LoseHands(errHands)
+	e.Blind(errHands)
+	e.LookAtShield()
+	until(t, e, changed, func(i rental.EngineInfo) bool { return i.Shield.State == rental.ShieldMissing })
+	e.InsistOnShield(t.Context())
+	report(t, c) // nobody has seen the shield gone
+	e.StoodBefore(time.Hour)
 	began = time.Now()
 	e.LookAtShield()
 	select {
@@ -126,7 +131,15 @@ func TestShieldIsPutUpAgainAndRentalsEndWithoutIt(t *testing.T) {
 		}
 		t.Logf("ended %s after the look", time.Since(began).Round(time.Millisecond))
 	case <-time.After(time.Minute):
-		t.Fatal("a rental runs on without the shield")
+		t.Fatal("a rental runs on though nobody has seen the shield for long")
+	}
+	e.LoseHands(nil)
+
+	again := rent(t, e, spec("unshielded-at-once")) // which puts it up again
+	e.LoseHands(errHands)
+	e.LookAtShield()
+	if exit, err := e.Wait(t.Context(), again.ID); err != nil || exit.Failure == nil || exit.Failure.Code != rental.CodeIsolation {
+		t.Errorf("a rental whose shield is gone ended with %+v, %v", exit, err)
 	}
 	e.LoseHands(nil)
 }
