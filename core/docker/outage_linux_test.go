@@ -39,17 +39,16 @@ func TestWaitOutlivesTheEngine(t *testing.T) {
 	tests := map[string]struct {
 		liveRestore bool
 		end         func(*engine.Engine) error
-		command     []string
 		survives    bool
 		atOnce      bool // nobody has the time to see that it is away
+		deaf        bool // another program will not end, so that the engine has to kill it
 		exits       int  // the code of a program that survives and then ends by itself
 	}{
-		"restart":                       {end: (*engine.Engine).Down},
-		"restart at once":               {end: (*engine.Engine).Down, atOnce: true},
-		"restart, program will not end": {end: (*engine.Engine).Down, command: []string{"-ignore-sigterm"}},
-		"restart with live-restore":     {liveRestore: true, end: (*engine.Engine).Down, survives: true, exits: 143},
-		"killed":                        {end: (*engine.Engine).Kill},
-		"killed with live-restore":      {liveRestore: true, end: (*engine.Engine).Kill, survives: true},
+		"restart":                   {end: (*engine.Engine).Down, deaf: true},
+		"restart at once":           {end: (*engine.Engine).Down, atOnce: true},
+		"restart with live-restore": {liveRestore: true, end: (*engine.Engine).Down, survives: true, exits: 143},
+		"killed":                    {end: (*engine.Engine).Kill},
+		"killed with live-restore":  {liveRestore: true, end: (*engine.Engine).Kill, survives: true},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -57,11 +56,16 @@ func TestWaitOutlivesTheEngine(t *testing.T) {
 				t.Fatal(err)
 			}
 			e := newEngine(t)
-			s := spec("outage")
-			s.Command = test.command
-			c := rent(t, e, s)
+			c := rent(t, e, spec("outage"))
 			report(t, c)
-			result := waiting(t, e, c.ID)
+			results := []<-chan waited{waiting(t, e, c.ID)}
+			if test.deaf {
+				s := spec("deaf")
+				s.Command = []string{"-ignore-sigterm"}
+				deaf := rent(t, e, s)
+				report(t, deaf)
+				results = append(results, waiting(t, e, deaf.ID))
+			}
 			if err := test.end(daemon); err != nil {
 				t.Fatal(err)
 			}
@@ -83,13 +87,15 @@ func TestWaitOutlivesTheEngine(t *testing.T) {
 				} else if err := e.Stop(t.Context(), c.ID, 10*time.Second); err != nil {
 					t.Fatal(err)
 				}
-				if got := <-result; got.err != nil || got.exit.EngineStopped || got.exit.Code != test.exits {
+				if got := <-results[0]; got.err != nil || got.exit.EngineStopped || got.exit.Code != test.exits {
 					t.Errorf("Wait: %+v, %v; want the end that came long after the engine's return", got.exit, got.err)
 				}
 				return
 			}
-			if got := <-result; got.err != nil || !got.exit.EngineStopped {
-				t.Errorf("Wait: %+v, %v; want it ended by the engine", got.exit, got.err)
+			for _, result := range results {
+				if got := <-result; got.err != nil || !got.exit.EngineStopped {
+					t.Errorf("Wait: %+v, %v; want it ended by the engine", got.exit, got.err)
+				}
 			}
 			again, err := e.Start(t.Context(), c.ID)
 			if err != nil {
@@ -139,17 +145,18 @@ func TestExitDuringAnOutageIsTheProgramsOwn(t *testing.T) {
 
 // An engine that a person asks to end a container is not taken for one that shuts down, nor waited for.
 func TestEndedByAnotherHand(t *testing.T) {
+	e := newEngine(t)
 	tests := map[string][]string{"stopped": {"stop", "-t", "5"}, "killed": {"kill"}, "removed": {"rm", "-f"}}
 	for name, command := range tests {
 		t.Run(name, func(t *testing.T) {
-			e := newEngine(t)
-			c := rent(t, e, spec("hand"))
+			t.Parallel()
+			c := rent(t, e, spec(rental.ID("hand-"+name)))
 			report(t, c)
 			result := waiting(t, e, c.ID)
 			cli(t, append(command, c.ID)...)
 			began := time.Now()
 			got := <-result
-			if took := time.Since(began); took > 5*time.Second {
+			if took := time.Since(began); took > 15*time.Second {
 				t.Errorf("noticed after %v", took)
 			}
 			switch {

@@ -203,8 +203,8 @@ func TestRentalsShareADownload(t *testing.T) {
 
 func TestLastToLeaveEndsTheDownload(t *testing.T) {
 	e := newEngine(t)
-	ref := grown(t, "left", 300, 8<<20)
-	store.LimitRate(2 << 20)
+	ref := grown(t, "left", 300, 4<<20)
+	store.LimitRate(1 << 20)
 	t.Cleanup(func() { store.LimitRate(0) })
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()

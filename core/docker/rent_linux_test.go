@@ -345,18 +345,20 @@ func TestStartFailures(t *testing.T) {
 func TestStopAndExits(t *testing.T) {
 	e := newEngine(t)
 	t.Run("program ends by itself", func(t *testing.T) {
+		t.Parallel()
 		c := rent(t, e, spec("exits"))
 		report(t, c) // it is up
 		request(c.Routes[0].Target.String(), "/exit?code=42")
 		exit, err := e.Wait(t.Context(), c.ID)
-		if err != nil || exit.Code != 42 || exit.EngineStopped || exit.OOMKilled || time.Since(exit.At).Abs() > 10*time.Second {
+		if err != nil || exit.Code != 42 || exit.EngineStopped || exit.OOMKilled || time.Since(exit.At).Abs() > 30*time.Second {
 			t.Errorf("Wait: %+v, %v; want code 42 just now", exit, err)
 		}
 	})
 	t.Run("asked to end", func(t *testing.T) {
+		t.Parallel()
 		c := rent(t, e, spec("polite"))
 		report(t, c)
-		if err := e.Stop(t.Context(), c.ID, 10*time.Second); err != nil {
+		if err := e.Stop(t.Context(), c.ID, 30*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		exit, err := e.Wait(t.Context(), c.ID)
@@ -365,6 +367,7 @@ func TestStopAndExits(t *testing.T) {
 		}
 	})
 	t.Run("ignores being asked", func(t *testing.T) {
+		t.Parallel()
 		s := spec("stubborn")
 		s.Command = []string{"-ignore-sigterm"}
 		c := rent(t, e, s)
@@ -373,7 +376,7 @@ func TestStopAndExits(t *testing.T) {
 		if err := e.Stop(t.Context(), c.ID, 1500*time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(began); took < 1500*time.Millisecond || took > 8*time.Second {
+		if took := time.Since(began); took < 1500*time.Millisecond || took > 30*time.Second {
 			t.Errorf("Stop took %s with a grace of 1.5 s", took)
 		}
 		exit, err := e.Wait(t.Context(), c.ID)
@@ -382,6 +385,7 @@ func TestStopAndExits(t *testing.T) {
 		}
 	})
 	t.Run("out of memory", func(t *testing.T) {
+		t.Parallel()
 		s := spec("hungry")
 		s.MemoryBytes = 64 << 20
 		c := rent(t, e, s)
@@ -393,6 +397,7 @@ func TestStopAndExits(t *testing.T) {
 		}
 	})
 	t.Run("what is gone", func(t *testing.T) {
+		t.Parallel()
 		nothing := strings.Repeat("0", 64)
 		if err := e.Stop(t.Context(), nothing, time.Second); err != nil {
 			t.Errorf("Stop: %v", err)
@@ -404,6 +409,7 @@ func TestStopAndExits(t *testing.T) {
 		wantFailure(t, err, rental.CodeNotFound)
 	})
 	t.Run("nobody waits any more", func(t *testing.T) {
+		t.Parallel()
 		c := rent(t, e, spec("left"))
 		ctx, cancel := context.WithCancelCause(t.Context())
 		why := rental.Failf(rental.CodeExpired, "over")

@@ -16,7 +16,7 @@ import (
 
 // A program that ends at once leaves a number behind that is nobody's, or another's: it must not be judged by that.
 func TestProgramsThatEndAtOnceAreNotJudged(t *testing.T) {
-	const containers, times = 4, 5
+	const containers, times = 4, 3
 	e := newEngine(t)
 	var all sync.WaitGroup
 	for i := range containers {
@@ -86,6 +86,7 @@ func TestKernelTraitsOfOpenContainers(t *testing.T) {
 		"a kernel disk": {[]string{"--security-opt=no-new-privileges", "--cap-drop=ALL", "--cgroupns=private", "--device=/dev/kmsg"}, "devices"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			id := cli(t, append(append([]string{"run", "-d"}, test.args...), image, "-http=127.0.0.1:0", "-udp=127.0.0.1:0")...)
 			t.Cleanup(func() { cli(t, "rm", "-f", id) })
 			if err := docker.KernelTraits(pidOf(t, id), id, nil); err == nil || !strings.Contains(err.Error(), test.want) {
