@@ -208,27 +208,35 @@ func echo(packets *net.UDPConn) {
 	}
 }
 
-// inNamespace does something on a thread in a network namespace, "" for this one. Sockets opened there stay there.
+// inNamespace does something on a thread in a network namespace, "" for this one. Sockets opened there stay there. The
+// thread comes back: if it ended, so would the programs that it has started, by their parent-death signal.
 func inNamespace(name string, do func() error) error {
 	if name == "" {
 		return do()
 	}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		done <- func() error {
-			fd, err := unix.Open(filepath.Join("/run/netns", name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return fmt.Errorf("opening namespace %s: %w", name, err)
-			}
-			defer unix.Close(fd)
-			if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-				return fmt.Errorf("entering namespace %s: %w", name, err)
-			}
-			return do()
-		}()
+	runtime.LockOSThread()
+	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("opening the host's namespace: %w", err)
+	}
+	defer unix.Close(home)
+	err = func() error {
+		fd, err := unix.Open(filepath.Join("/run/netns", name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("opening namespace %s: %w", name, err)
+		}
+		defer unix.Close(fd)
+		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("entering namespace %s: %w", name, err)
+		}
+		return do()
 	}()
-	return <-done
+	if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
+		return errors.Join(err, fmt.Errorf("coming back from namespace %s: %w", name, back)) // the thread stays locked, and ends
+	}
+	runtime.UnlockOSThread()
+	return err
 }
 
 // linkLocal is the address that an interface has given itself.

@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
@@ -157,7 +156,6 @@ func (p *place) startAgent(ctx context.Context) error {
 	p.agent.Env = append(market.WithoutSettings(os.Environ()), settings...)
 	p.agent.Env = append(p.agent.Env, "LD_LIBRARY_PATH="+p.dir, "NVML_SHIM="+p.dir)
 	p.agent.Stdout, p.agent.Stderr = p.log, p.log
-	p.agent.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.agent.Start(); err != nil {
 		p.agent = nil
 		return fmt.Errorf("starting the agent: %w", err)
