@@ -29,7 +29,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test build demo test isolation test-wine check bench fuzz cross screenshots icons clean
+.PHONY: help setup setup-test build demo test test-engine isolation test-wine check bench fuzz cross screenshots icons clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -78,6 +78,25 @@ test: setup-test build/frps build/npm/oidc-provider/.installed ## run every test
 	@[ -z "$(SUDO)" ] || sudo -n true 2>/dev/null || { echo "test: the private Docker Engine needs root"; sudo -v; }
 	@echo "test: all packages with -race; a private Docker Engine runs in a network namespace of its own"
 	@FRPS="$(CURDIR)/build/frps" go test -race -timeout 12m ./...
+
+# Debian 13's engine runs on Debian 12 too, where its package is unpacked beside the installed one; runc is the machine's.
+# The lists and the downloaded packages stay in build/: what apt knows on this machine is not changed.
+ENGINE_SUITE = trixie
+ENGINE_DIR = $(CURDIR)/build/engine-26.1
+DEBIAN_MIRROR ?= $(or $(shell grep -rhoE 'https?://[^ ]+/debian/?( |$$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | grep -v '/snapshot\.' | head -n 1),http://deb.debian.org/debian)
+
+build/engine-26.1/.unpacked:
+	@echo "test-engine: downloading the Docker Engine of Debian $(ENGINE_SUITE)"
+	@rm -rf $(@D) && mkdir -p $(@D)/apt/lists/partial $(@D)/apt/archives/partial
+	@echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(strip $(DEBIAN_MIRROR)) $(ENGINE_SUITE) main" >$(@D)/apt/sources.list
+	@cd $(@D)/apt && apt='apt-get -qq -o APT::Sandbox::User=root -o Acquire::Languages=none -o Dir::Etc::sourcelist=$(ENGINE_DIR)/apt/sources.list -o Dir::Etc::sourceparts=- \
+		-o Dir::State::lists=$(ENGINE_DIR)/apt/lists -o Dir::Cache=$(ENGINE_DIR)/apt'; \
+		$$apt update && $$apt download docker.io containerd
+	@for deb in $(@D)/apt/*.deb; do dpkg -x $$deb $(@D) || exit 1; done
+	@rm -rf $(@D)/apt && touch $@
+
+test-engine: setup-test build/engine-26.1/.unpacked ## run the tests of everything that speaks to Docker on Docker Engine 26.1 of Debian 13
+	@ENGINE_DIR="$(ENGINE_DIR)" go test -count=1 -timeout 20m ./sandbox/engine ./core/docker
 
 isolation: setup build/frps ## prove that rentals are kept from this machine, its network and each other
 	$(call install,isolation,$(ISOLATION_TOOLS))

@@ -3,6 +3,9 @@
 // touched and nothing is left behind. A stand-in for NVIDIA's hook replaces the graphics cards that
 // a test machine does not have; everything else is the engine that hosts run.
 //
+// The engine is the one that the machine has installed, or, where the environment's ENGINE_DIR names a directory that
+// a package of Docker's was unpacked into, that one, with the machine's runc.
+//
 // A program that uses it wraps its work in [Isolated], a test package its TestMain:
 //
 //	func TestMain(m *testing.M) { os.Exit(engine.Isolated(m.Run)) }

@@ -79,8 +79,18 @@ func Start(ctx context.Context, options Options) (*Engine, error) {
 	return e, nil
 }
 
+// programsVariable names a directory with another Docker Engine's package unpacked in it, which is then the one that
+// is started. What it does not hold, runc first of all, is the machine's.
+const programsVariable = "ENGINE_DIR"
+
 // searchPath holds the directories of system programs too, which not every user has in PATH.
-func searchPath() string { return os.Getenv("PATH") + ":/usr/local/sbin:/usr/sbin:/sbin" }
+func searchPath() string {
+	path := os.Getenv("PATH") + ":/usr/local/sbin:/usr/sbin:/sbin"
+	if dir := os.Getenv(programsVariable); dir != "" {
+		path = filepath.Join(dir, "usr/sbin") + ":" + filepath.Join(dir, "usr/bin") + ":" + path
+	}
+	return path
+}
 
 // lookUp finds a program the engine needs.
 func lookUp(name string) (string, error) {
