@@ -84,14 +84,14 @@ test: setup-test build/frps build/npm/oidc-provider/.installed ## run every test
 ENGINE_SUITE = trixie
 ENGINE_DIR = $(CURDIR)/build/engine-26.1
 DEBIAN_MIRROR ?= $(or $(shell grep -rhoE 'https?://[^ ]+/debian/?( |$$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | grep -v '/snapshot\.' | head -n 1),http://deb.debian.org/debian)
+ENGINE_APT = apt-get -qq -o APT::Sandbox::User=root -o Acquire::Languages=none -o Dir::Etc::sourcelist=$(ENGINE_DIR)/apt/sources.list \
+	-o Dir::Etc::sourceparts=- -o Dir::State::lists=$(ENGINE_DIR)/apt/lists -o Dir::Cache=$(ENGINE_DIR)/apt
 
 build/engine-26.1/.unpacked:
 	@echo "test-engine: downloading the Docker Engine of Debian $(ENGINE_SUITE)"
 	@rm -rf $(@D) && mkdir -p $(@D)/apt/lists/partial $(@D)/apt/archives/partial
 	@echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(strip $(DEBIAN_MIRROR)) $(ENGINE_SUITE) main" >$(@D)/apt/sources.list
-	@cd $(@D)/apt && apt='apt-get -qq -o APT::Sandbox::User=root -o Acquire::Languages=none -o Dir::Etc::sourcelist=$(ENGINE_DIR)/apt/sources.list -o Dir::Etc::sourceparts=- \
-		-o Dir::State::lists=$(ENGINE_DIR)/apt/lists -o Dir::Cache=$(ENGINE_DIR)/apt'; \
-		$$apt update && $$apt download docker.io containerd
+	@cd $(@D)/apt && $(ENGINE_APT) update && $(ENGINE_APT) download docker.io containerd
 	@for deb in $(@D)/apt/*.deb; do dpkg -x $$deb $(@D) || exit 1; done
 	@rm -rf $(@D)/apt && touch $@
 

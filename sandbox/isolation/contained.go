@@ -45,12 +45,22 @@ type bomb struct {
 	set  func(ctx context.Context, running protocol.InstanceStatus) (answer string, err error)
 	// held looks at the rental and the host after that; it says what is wrong, "" where the bomb was contained.
 	held func(ctx context.Context, running protocol.InstanceStatus, answer string) (string, error)
-	slow bool // takes as long as the pace at which disks are looked at
+	kind bombs
 }
 
+// bombs is a choice of them.
+type bombs int
+
+const (
+	lightBombs bombs = 1 << iota
+	slowBombs        // fill much, or open much
+	diskBombs        // take as long as the pace at which disks are looked at
+	allBombs   = lightBombs | slowBombs | diskBombs
+)
+
 // contained sets off bombs in rentals, one after the other: each has to be held at the rental's limit, or end it, while the host
-// keeps its reserve, another rental answers, and the agent's heartbeats stay on time. short leaves out those that take long.
-func (p *place) contained(ctx context.Context, short bool) (v verdict, err error) {
+// keeps its reserve, another rental answers, and the agent's heartbeats stay on time.
+func (p *place) contained(ctx context.Context, which bombs) (v verdict, err error) {
 	v = verdict{name: "contained"}
 	image, err := p.volumeImage(ctx)
 	if err != nil {
@@ -61,8 +71,8 @@ func (p *place) contained(ctx context.Context, short bool) (v verdict, err error
 		return v, err
 	}
 	began := time.Now()
-	for _, b := range p.bombs() {
-		if b.slow && short {
+	for _, b := range p.allOf() {
+		if b.kind&which == 0 {
 			continue
 		}
 		v.of++
@@ -79,7 +89,7 @@ func (p *place) contained(ctx context.Context, short bool) (v verdict, err error
 	}
 	v.want = v.of
 	most := beatWithin * pace * time.Second
-	if short {
+	if which == lightBombs {
 		most *= 5
 	}
 	gap := p.beatGap(began)
@@ -163,8 +173,8 @@ func (p *place) setOff(ctx context.Context, b bomb, image string, bystander prot
 	return wrong, took, err
 }
 
-// bombs are all of them.
-func (p *place) bombs() []bomb {
+// allOf the bombs.
+func (p *place) allOf() []bomb {
 	// ask sets one off by the rental's program. A program that was ended for it answers nothing.
 	ask := func(kind string, n int, at string) func(context.Context, protocol.InstanceStatus) (string, error) {
 		return func(ctx context.Context, running protocol.InstanceStatus) (string, error) {
@@ -192,20 +202,20 @@ func (p *place) bombs() []bomb {
 			}
 			// A program that may start no thread any more can end by that itself.
 			return p.endsWith(protocol.ContainerFailed)(ctx, running, answer)
-		}, false},
+		}, lightBombs},
 		{"memory", func(ctx context.Context, running protocol.InstanceStatus) (string, error) {
 			var answer string
 			if err := p.page(ctx, running, "/allocate?mb=1024", &answer); err != nil {
 				return "nothing: " + err.Error(), nil
 			}
 			return answer, nil
-		}, p.endsWith(protocol.ContainerFailed), false},
-		{"file descriptors", ask("files", bombFiles, ""), stopped(bombFiles - 1), false},
-		{"connections", ask("connections", bombConnections, fmt.Sprintf("%s:%d", internet, echoPort)), stopped(maxConnections), true},
-		{"logs", ask("log", bombLogMB, ""), p.logsBounded, true},
-		{"disk in the root file system", ask("disk", 1024, "/fill"), p.endsWith(protocol.DiskLimitExceeded), true},
-		{"disk in a volume", ask("disk", 1024, "/volume/fill"), p.endsWith(protocol.DiskLimitExceeded), true},
-		{"inodes", ask("inodes", bombInodes, "/many"), p.inodesLeft, true},
+		}, p.endsWith(protocol.ContainerFailed), lightBombs},
+		{"file descriptors", ask("files", bombFiles, ""), stopped(bombFiles - 1), lightBombs},
+		{"connections", ask("connections", bombConnections, fmt.Sprintf("%s:%d", internet, echoPort)), stopped(maxConnections), slowBombs},
+		{"logs", ask("log", bombLogMB, ""), p.logsBounded, slowBombs},
+		{"disk in the root file system", ask("disk", 1024, "/fill"), p.diskHeld(bombDisk >> 20), diskBombs},
+		{"disk in a volume", ask("disk", 1024, "/volume/fill"), p.endsWith(protocol.DiskLimitExceeded), diskBombs},
+		{"inodes", ask("inodes", bombInodes, "/many"), p.diskHeld(bombInodes - 1), diskBombs},
 	}
 }
 
@@ -271,9 +281,27 @@ func (p *place) reserve(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// inodesLeft requires that the host has kept inodes, whether the rental was ended for it or not.
-func (p *place) inodesLeft(ctx context.Context, running protocol.InstanceStatus, answer string) (string, error) {
-	return p.endsWith(protocol.DiskLimitExceeded)(ctx, running, answer)
+// diskHeld requires that the rental ends for it, or, where the storage itself holds it to its disk, that the bomb was stopped
+// at most at so many of what it counts, and the rental runs on. Either way the host keeps its reserve, of inodes too.
+func (p *place) diskHeld(most int) func(context.Context, protocol.InstanceStatus, string) (string, error) {
+	return func(ctx context.Context, running protocol.InstanceStatus, answer string) (string, error) {
+		there, err := p.docker.inspect(ctx, running.ContainerID)
+		if err != nil || there.HostConfig.StorageOpt["size"] == "" {
+			return p.endsWith(protocol.DiskLimitExceeded)(ctx, running, answer)
+		}
+		var got int
+		_, err = fmt.Sscanf(answer, "%d until", &got)
+		switch {
+		case strings.HasPrefix(answer, "nothing: "): // what the storage does not count, the agent does
+			return p.endsWith(protocol.DiskLimitExceeded)(ctx, running, answer)
+		case err != nil || got > most || !strings.HasSuffix(answer, unix.EDQUOT.Error()) && !strings.HasSuffix(answer, unix.ENOSPC.Error()):
+			return fmt.Sprintf("was not stopped at %d by its disk", most), nil
+		}
+		if wrong := p.stillRuns(running); wrong != "" {
+			return wrong, nil
+		}
+		return p.reserve(ctx)
+	}
 }
 
 // logsBounded requires that what the rental has printed takes little on the host.

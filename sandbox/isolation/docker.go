@@ -80,7 +80,10 @@ type container struct {
 		Pid       int
 		StartedAt string
 	}
-	HostConfig      struct{ NetworkMode string }
+	HostConfig struct {
+		NetworkMode string
+		StorageOpt  map[string]string
+	}
 	NetworkSettings struct {
 		Networks map[string]struct{ IPAddress, Gateway string }
 		Ports    map[string][]struct{ HostIP, HostPort string }

@@ -40,6 +40,7 @@ func hostile(good map[string]any, live map[string]any, taken int) ([]variant, er
 		insufficient = protocol.InsufficientResources
 	)
 	var variants []variant
+	registry, _, _ := strings.Cut(fmt.Sprint(good["image"]), "/")
 	number := 0
 	add := func(what, field string, value any, code protocol.ErrorCode, names string) error {
 		number++
@@ -104,6 +105,13 @@ func hostile(good map[string]any, live map[string]any, taken int) ([]variant, er
 			"docker.io/" + strings.Repeat("x", 600), "debian\x00", "../../escape",
 			"192.168.1.1:5000/x", "10.0.0.1/x", "172.16.0.1:5000/x", "169.254.169.254/x", "100.64.0.1/x", "router.lan/x", "nas.local:5000/x",
 			"metadata.google.internal/x", "db:5000/x", "127.1:5000/x", "0.0.0.0:5000/x",
+		}},
+		// The owner's list names them by one of their names; an order may give another.
+		{"image", protocol.ImageForbidden, "takes no images from", []any{
+			"ghcr.io/anyone/tool",
+			"ghcr.io:443/anyone/tool:1", "GHCR.io/anyone/tool", "ghcr.io/anyone/tool@sha256:" + strings.Repeat("ab", 32),
+			"quay.io:8443/anyone/tool", "forbidden/tool", "docker.io/forbidden/tool:1", "index.docker.io/forbidden/tool",
+			"registry-1.docker.io/forbidden/deep/tool", registry + "/" + forbiddenImage,
 		}},
 		{"command", invalid, "", []any{"rm -rf /", 7, []any{"sh", 7}, []string{""}, []string{"sh", "a\x00b"}, []string{long}, make([]string, 129)}},
 		{"env_vars", invalid, "", []any{
@@ -211,7 +219,8 @@ func hostile(good map[string]any, live map[string]any, taken int) ([]variant, er
 
 // crooked are frames that are wrong as a whole: as their data, or as frames, with an id to answer by.
 func crooked() []variant {
-	deep := strings.Repeat("[", 20) + strings.Repeat("]", 20)
+	// With the frame and its data that is one level too many.
+	deep := strings.Repeat("[", protocol.MaxDepth-1) + strings.Repeat("]", protocol.MaxDepth-1)
 	invalid := protocol.InvalidRequest
 	var variants []variant
 	for _, data := range []string{`[]`, `"reboot"`, `7`, `true`} {
@@ -222,6 +231,7 @@ func crooked() []variant {
 		variant{"a field twice", json.RawMessage(`{"rental_id":"a","rental_id":"b","image":"debian","ram_limit":"64m","cpu_cores":1}`), invalid, "rental_id"},
 		variant{"an option twice", json.RawMessage(`{"rental_id":"a","image":"debian","ram_limit":"64m","cpu_cores":1,"privileged":false,"privileged":true}`), invalid, "privileged"},
 		variant{"a deep value", json.RawMessage(`{"rental_id":"a","image":` + deep + `}`), invalid, "nesting"},
+		variant{"a value just not too deep", json.RawMessage(`{"rental_id":"a","image":` + deep[1:len(deep)-1] + `}`), invalid, "image"},
 	)
 }
 
@@ -233,6 +243,16 @@ func unreadable() []string {
 		`{"id":7,"event":"start_instance","data":{}}`, `{"event":"start_instance","data":{"privileged":true}}`, `{"data":{}}`,
 		"{\"event\":\"start\x01_instance\"}", `{"event":"` + strings.Repeat("e", 100_000) + `"}`,
 		strings.Repeat("[", 100_000),
+	}
+}
+
+// breaking are frames that no backend may send: the agent has to hang up, come back, and go on.
+func breaking() []struct{ what, frame string } {
+	const order = `{"id":"broken","event":"start_instance","data":{"rental_id":"`
+	return []struct{ what, frame string }{
+		{"a frame over 256 KiB", order + strings.Repeat("a", protocol.MaxFrameBytes-len(order)-len(`"}}`)+1) + `"}}`},
+		{"a frame of 4 MiB", order + strings.Repeat("a", 4<<20) + `"}}`},
+		{"a frame that is not UTF-8", order + "\xff\xfe" + `"}}`},
 	}
 }
 

@@ -21,10 +21,11 @@ var (
 
 func TestMain(m *testing.M) {
 	os.Exit(engine.Isolated(func() (code int) {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+		// Where the agent was not built before, and all packages are tested at once, that alone takes minutes.
+		ctx, cancel := context.WithTimeout(context.Background(), 6*time.Minute)
 		defer cancel()
 		var err error
-		if shared, err = openPlace(ctx); err == nil {
+		if shared, err = openPlace(ctx, "ext4"); err == nil {
 			err = shared.startAgent(ctx)
 		}
 		if err == nil {
@@ -79,7 +80,7 @@ func TestReachable(t *testing.T) {
 
 func TestContained(t *testing.T) {
 	prove(t, func(ctx context.Context) (verdict, error) {
-		return shared.contained(ctx, true)
+		return shared.contained(ctx, lightBombs)
 	})
 }
 

@@ -29,48 +29,33 @@ func main() {
 	}))
 }
 
-func run(ctx context.Context) (err error) {
-	only := flag.String("only", "", "part to prove, of refused, reachable, contained and denied; \"\": all, and that no decoy is touched")
+func run(ctx context.Context) error {
+	only := flag.String("only", "", "part to prove, of refused, reachable, contained and denied; \"\": all of these, and that no decoy is touched; btrfs: the bombs of the disk there")
 	flag.Parse()
-	p, err := openPlace(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if closing := p.close(); err == nil {
-			err = closing
-		}
-	}()
-	if err := p.startAgent(ctx); err != nil {
-		return err
-	}
-	decoys, err := p.setDecoys(ctx)
-	if err != nil {
-		return err
-	}
 	var verdicts []verdict
-	for _, part := range []struct {
-		name  string
-		prove func(context.Context) (verdict, error)
-	}{
-		{"refused", p.refused},
-		{"reachable", func(ctx context.Context) (verdict, error) { return p.reachable(ctx, false) }},
-		{"contained", func(ctx context.Context) (verdict, error) { return p.contained(ctx, false) }},
-		{"denied", p.denied},
-		{"decoys", func(ctx context.Context) (verdict, error) { return p.decoysTouched(ctx, decoys) }},
-	} {
-		if *only != "" && *only != part.name && part.name != "decoys" {
-			continue
-		}
-		v, err := part.prove(ctx)
+	if *only != "btrfs" {
+		proven, err := proveOn(ctx, "ext4", *only, []part{
+			{"refused", (*place).refused},
+			{"reachable", func(p *place, ctx context.Context) (verdict, error) { return p.reachable(ctx, false) }},
+			{"contained", func(p *place, ctx context.Context) (verdict, error) { return p.contained(ctx, allBombs) }},
+			{"denied", (*place).denied},
+		})
 		if err != nil {
-			return fmt.Errorf("%s: %w", v.name, err)
+			return err
 		}
-		progress(os.Stderr, "%s", v)
-		for _, line := range append(v.notes, v.wrong...) {
-			progress(os.Stderr, "  %s", line)
+		verdicts = append(verdicts, proven...)
+	}
+	if *only == "btrfs" {
+		// Here it is the storage itself that holds rentals to their disks.
+		proven, err := proveOn(ctx, "btrfs", *only, []part{{"btrfs", func(p *place, ctx context.Context) (verdict, error) {
+			v, err := p.contained(ctx, diskBombs)
+			v.name = "contained on btrfs"
+			return v, err
+		}}})
+		if err != nil {
+			return err
 		}
-		verdicts = append(verdicts, v)
+		verdicts = append(verdicts, proven...)
 	}
 	short := 0
 	for _, v := range verdicts {
@@ -83,4 +68,47 @@ func run(ctx context.Context) (err error) {
 		return fmt.Errorf("%d of %d parts fall short", short, len(verdicts))
 	}
 	return nil
+}
+
+// part is one that can be asked for by its name.
+type part struct {
+	name  string
+	prove func(*place, context.Context) (verdict, error)
+}
+
+// proveOn proves the parts, or only one of them, on an engine whose data is on a file system of that kind, and that no decoy
+// was touched by it.
+func proveOn(ctx context.Context, storage, only string, parts []part) (verdicts []verdict, err error) {
+	p, err := openPlace(ctx, storage)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if closing := p.close(); err == nil {
+			err = closing
+		}
+	}()
+	if err := p.startAgent(ctx); err != nil {
+		return nil, err
+	}
+	decoys, err := p.setDecoys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	parts = append(parts, part{"decoys", func(p *place, ctx context.Context) (verdict, error) { return p.decoysTouched(ctx, decoys) }})
+	for _, part := range parts {
+		if only != "" && only != part.name && part.name != "decoys" {
+			continue
+		}
+		v, err := part.prove(p, ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%s on %s: %w", v.name, storage, err)
+		}
+		progress(os.Stderr, "%s", v)
+		for _, line := range append(v.notes, v.wrong...) {
+			progress(os.Stderr, "  %s", line)
+		}
+		verdicts = append(verdicts, v)
+	}
+	return verdicts, nil
 }

@@ -45,7 +45,11 @@ var settings = []string{
 	"DISTRIBUTED_AGENT_LIMITS_MAX_SHM=32m",
 	"DISTRIBUTED_AGENT_LIMITS_PIDS=256",
 	"DISTRIBUTED_AGENT_LIMITS_DISK_RESERVE=32m",
+	"DISTRIBUTED_AGENT_IMAGES_DENY_REGISTRIES=ghcr.io,quay.io:8443,docker.io/forbidden,127.0.0.1/forbidden",
 }
+
+// forbiddenImage is in the marketplace's own registry, where only the owner's list keeps it from being rented.
+const forbiddenImage = "forbidden/tool:1"
 
 // place is a host to be proven on: a private engine with a tap before it, a marketplace, and the built agent between
 // the two.
@@ -64,8 +68,8 @@ type place struct {
 	node    string
 }
 
-// openPlace builds and starts everything but the agent.
-func openPlace(ctx context.Context) (_ *place, err error) {
+// openPlace builds and starts everything but the agent. storage is the file system of the engine's data, "ext4" or "btrfs".
+func openPlace(ctx context.Context, storage string) (_ *place, err error) {
 	dir, err := os.MkdirTemp("", "isolation-")
 	if err != nil {
 		return nil, fmt.Errorf("making a folder: %w", err)
@@ -85,7 +89,7 @@ func openPlace(ctx context.Context) (_ *place, err error) {
 	if p.lan, err = openLAN(ctx); err != nil {
 		return nil, err
 	}
-	if p.engine, err = engine.Start(ctx, engine.Options{LiveRestore: true, FakeNVIDIA: true, Storage: "ext4", StorageBytes: 4 << 30}); err != nil {
+	if p.engine, err = engine.Start(ctx, engine.Options{LiveRestore: true, FakeNVIDIA: true, Storage: storage, StorageBytes: 4 << 30}); err != nil {
 		return nil, err
 	}
 	p.docker = dialDocker(p.engine.Host())

@@ -7,12 +7,14 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/distributedcompute/host-agent/core/backend/protocol"
 	"github.com/distributedcompute/host-agent/sandbox/backend"
 	"github.com/distributedcompute/host-agent/sandbox/market"
+	"github.com/distributedcompute/host-agent/sandbox/workload"
 )
 
 // calm is how long the agent has to have left the engine alone before and after the orders.
@@ -38,6 +40,17 @@ func (p *place) refused(ctx context.Context) (verdict, error) {
 	if err != nil {
 		return v, err
 	}
+	program, err := os.ReadFile(p.guest)
+	if err != nil {
+		return v, err
+	}
+	forbidden, err := workload.Pack(program)
+	if err != nil {
+		return v, err
+	}
+	if _, err := p.Registry.Push(ctx, forbiddenImage, forbidden); err != nil {
+		return v, err
+	}
 	variants, err := hostile(good, live, int(order.PortMapping[protocol.PortKey{Port: 8080, Protocol: "tcp"}]))
 	if err != nil {
 		return v, err
@@ -56,6 +69,9 @@ func (p *place) refused(ctx context.Context) (verdict, error) {
 		return v, err
 	}
 	p.unread(ctx, &v)
+	if err := p.broken(ctx, &v); err != nil {
+		return v, err
+	}
 	if err := p.quiet(ctx, calm); err != nil {
 		return v, err
 	}
@@ -170,6 +186,48 @@ func (p *place) unread(ctx context.Context, v *verdict) {
 			v.fail("unreadable frame %d cost the connection", i)
 		default:
 			v.got++
+		}
+	}
+}
+
+// broken sends frames that break the contract of the link. Each costs the connection, and the agent has to come back on a
+// new one.
+func (p *place) broken(ctx context.Context, v *verdict) error {
+	for _, b := range breaking() {
+		v.of++
+		before, _ := p.Backend.Node(p.node)
+		if err := p.Backend.SendRaw(p.node, []byte(b.frame)); err != nil {
+			return fmt.Errorf("sending %s: %w", b.what, err)
+		}
+		if err := p.connected(ctx, before.Connections+1); err != nil {
+			v.fail("%s: the agent does not hang up and come back: %v", b.what, err)
+			continue
+		}
+		answer, err := p.ask(ctx, "get_logs", json.RawMessage(`{"rental_id":"nobody"}`))
+		switch {
+		case err != nil:
+			v.fail("after %s: %v", b.what, err)
+		case answer.Error == nil || answer.Error.Code != protocol.NotFound:
+			v.fail("after %s the agent answers otherwise: %v", b.what, answer)
+		default:
+			v.got++
+		}
+	}
+	return nil
+}
+
+// connected waits until the agent has come so many times, and has told again what it is.
+func (p *place) connected(ctx context.Context, times int) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		if node, _ := p.Backend.Node(p.node); node.Connected && node.Connections >= times {
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
