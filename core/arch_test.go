@@ -83,6 +83,7 @@ var homes = map[string][]string{
 	"github.com/google/go-containerregistry": {"sandbox/...", "core/docker"},
 	"github.com/Microsoft/go-winio":          {"core/control"},
 	"github.com/google/nftables":             {"core/shield"},
+	"github.com/mdlayher/netlink":            {"core/shield"},
 	"github.com/gofrs/flock":                 {"core/control"},
 }
 

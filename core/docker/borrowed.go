@@ -77,7 +77,9 @@ func (e *Engine) borrowHands(ctx context.Context, program string, known facts) (
 	if err := e.sweepErrands(ctx, labelShield, kindShield); err != nil {
 		return nil, err
 	}
-	return borrowedHands{e, program, known.Remapped}, nil
+	through := borrowedHands{e, program, known.Remapped}
+	_, err := through.image(ctx) // made now, as a look has little time
+	return through, err
 }
 
 // run runs the program once and reads what it prints.

@@ -22,13 +22,14 @@ import (
 )
 
 const (
-	// shieldEvery leaves time to end rentals within 30 s of when the shield was lost.
-	shieldEvery = 20 * time.Second
 	// shieldTries are made in a row before rentals are cut off, shieldRetry apart.
-	shieldTries = 3
+	shieldTries = 2
 	shieldRetry = time.Second
-	// handsWithin bounds one look at the packet filter, or one change of it.
-	handsWithin = 20 * time.Second
+	// handsWithin bounds one look at the packet filter, or one change of it, when nobody waits: rentals are cut off within
+	// 30 s of when it begins to hang. A start has twice that.
+	handsWithin = 10 * time.Second
+	// chooseWithin bounds the first attempt to reach the packet filter, for which an image may have to be made.
+	chooseWithin = 20 * time.Second
 	// blindFor is how long rentals go on that were behind the shield, while the engine does not let it be looked at. Nobody
 	// has seen it gone, and an engine that is busy, just back or without room on its disk is no reason to end them.
 	blindFor = 2 * time.Minute
@@ -51,21 +52,33 @@ type hands interface {
 }
 
 // ownHands are this process's.
-type ownHands struct{}
-
-func (ownHands) raise(ctx context.Context, policy shield.Policy) (shield.Standing, error) {
-	return shield.Raise(ctx, shield.Direct{}, policy)
+type ownHands struct {
+	busy chan struct{} // capacity 1: a call is under way
 }
 
-func (ownHands) observe(ctx context.Context) (shield.Standing, error) {
-	return shield.Observe(ctx, shield.Direct{})
+func newOwnHands() ownHands { return ownHands{make(chan struct{}, 1)} }
+
+func (o ownHands) raise(ctx context.Context, policy shield.Policy) (shield.Standing, error) {
+	return unhung(ctx, o, func(ctx context.Context) (shield.Standing, error) {
+		return shield.Raise(ctx, shield.Direct{}, policy)
+	})
 }
 
-func (ownHands) lower(ctx context.Context) error { return shield.Lower(ctx, shield.Direct{}) }
+func (o ownHands) observe(ctx context.Context) (shield.Standing, error) {
+	return unhung(ctx, o, func(ctx context.Context) (shield.Standing, error) { return shield.Observe(ctx, shield.Direct{}) })
+}
+
+func (o ownHands) lower(ctx context.Context) error {
+	_, err := unhung(ctx, o, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, shield.Lower(ctx, shield.Direct{})
+	})
+	return err
+}
 
 // guard keeps the shield up. A nil guard keeps none, for whoever wants rentals without.
 type guard struct {
 	Shielding
+	own   ownHands
 	again chan struct{} // capacity 1: the shield is to be looked at now
 
 	mu      sync.Mutex // one at a time is at the packet filter
@@ -75,7 +88,11 @@ type guard struct {
 	failed  bool // guarded by mu; the last attempt to have the shield stand
 	turned  turnedAway
 	stood   time.Time // guarded by mu; when the shield was last seen to stand
+	seen    lookedAt  // guarded by mu
+	rival   rivalry   // guarded by mu
 	changed func()    // guarded by mu; nil without Run
+
+	handsWithin time.Duration // the constant, unless a test shortens it
 }
 
 // unseen is why it could not be found out whether the shield stands.
@@ -87,7 +104,9 @@ func newGuard(with *Shielding) *guard {
 	if with == nil {
 		return nil
 	}
-	return &guard{Shielding: *with, again: make(chan struct{}, 1), turned: newTurnedAway()}
+	return &guard{
+		Shielding: *with, own: newOwnHands(), again: make(chan struct{}, 1), turned: newTurnedAway(), handsWithin: handsWithin,
+	}
 }
 
 // ask lets keepShield look now.
@@ -117,7 +136,7 @@ func (e *Engine) shielded(ctx context.Context) error {
 	if e.guard == nil {
 		return nil
 	}
-	err := e.ensureShield(ctx)
+	err := e.ensureShield(ctx, 2*e.guard.handsWithin)
 	switch {
 	case err == nil:
 		return nil
@@ -133,14 +152,15 @@ func (e *Engine) shielded(ctx context.Context) error {
 	return rental.Failf(rental.CodeIsolation, "The host's LAN cannot be kept from rentals at present.")
 }
 
-// ensureShield looks at the shield and puts it up unless it stands as it was put up. What comes of it is in Info.
-func (e *Engine) ensureShield(ctx context.Context) error {
+// ensureShield looks at the shield and puts it up unless it stands as it was put up. A look and a
+// change may take within each. What comes of it is in Info.
+func (e *Engine) ensureShield(ctx context.Context, within time.Duration) error {
 	g := e.guard
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	known, err := e.knownFacts(ctx)
 	if err == nil {
-		err = e.raiseShield(ctx, known)
+		err = e.raiseShield(ctx, known, within)
 	}
 	if err == nil && known.Unshieldable != "" {
 		err = unshieldable(known)
@@ -148,9 +168,9 @@ func (e *Engine) ensureShield(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	g.failed = err != nil
+	g.failed, g.seen.at = err != nil, time.Now()
 	if err == nil {
-		g.stood = time.Now()
+		g.stood = g.seen.at
 	}
 	if e.tellShield(g.info(known, err)) && g.changed != nil {
 		g.changed()
@@ -159,36 +179,84 @@ func (e *Engine) ensureShield(ctx context.Context) error {
 }
 
 // raiseShield is ensureShield for who holds e.guard.mu.
-func (e *Engine) raiseShield(ctx context.Context, known facts) error {
+func (e *Engine) raiseShield(ctx context.Context, known facts, within time.Duration) error {
 	g := e.guard
 	if known.Unshieldable != "" && !g.AllowUnshielded {
 		return unshieldable(known)
 	}
-	ctx, cancel := context.WithTimeout(ctx, handsWithin)
-	defer cancel()
 	if g.hands == nil {
 		if err := e.chooseHands(ctx, known); err != nil {
 			return &unseen{err}
 		}
 	}
-	there, err := g.hands.observe(ctx)
-	if err != nil {
-		return err
-	}
-	g.turned.add(there.Blocked)
-	if g.up.Same(there) {
+	looking, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	if g.untouched(looking) {
 		return nil
 	}
-	lost := g.up.Mark != ""
-	if g.up, err = g.hands.raise(ctx, g.Policy); err != nil {
+	there, err := g.look(looking)
+	if err != nil || g.up.Same(there) {
 		return err
 	}
-	g.turned.restart()
+	if g.rival.found(g.up, there, time.Now()) {
+		e.log.Warn("somebody else, such as another agent with other settings, keeps a shield of another kind in the place of ours; "+
+			"it is put up again less often", "every", shieldEvery)
+	}
+	lost := g.up.Mark != ""
+	if err := g.raise(ctx, within); err != nil {
+		return err
+	}
 	if lost {
 		e.log.Warn("the shield was missing or changed and is up again", "by", g.how)
 	} else {
 		e.log.Info("the shield is up", "by", g.how)
 	}
+	return nil
+}
+
+// look looks in full at what stands. g.mu is held.
+func (g *guard) look(ctx context.Context) (shield.Standing, error) {
+	var before uint32
+	w, watched := g.hands.(watcher)
+	if watched {
+		var err error
+		if before, err = w.generation(ctx); err != nil {
+			return shield.Standing{}, err
+		}
+	}
+	there, err := g.hands.observe(ctx)
+	if watched && err == nil && !g.up.Same(there) {
+		if after, failed := w.generation(ctx); failed == nil && after != before { // what was read may be half of each
+			before = after
+			there, err = g.hands.observe(ctx)
+		}
+	}
+	if err != nil {
+		return shield.Standing{}, err
+	}
+	now := time.Now()
+	g.turned.add(there.Blocked)
+	g.seen.counted = now
+	if g.up.Same(there) {
+		g.rival.calm(now)
+		if watched {
+			g.seen.generation, g.seen.verified = before, now
+		}
+	}
+	return there, nil
+}
+
+// raise puts the shield up. A change of it by anyone between then and the next look is for that one to see. g.mu is held.
+func (g *guard) raise(ctx context.Context, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	up, err := g.hands.raise(ctx, g.Policy)
+	g.up, g.seen.verified = up, time.Time{}
+	if err != nil {
+		return err
+	}
+	g.rival.raised = time.Now()
+	g.turned.restart()
 	return nil
 }
 
@@ -201,14 +269,17 @@ func unshieldable(known facts) error {
 // chooseHands finds out who can change the packet filter that the engine's containers are behind. The caller holds e.guard.mu.
 func (e *Engine) chooseHands(ctx context.Context, known facts) error {
 	g := e.guard
+	g.seen.verified = time.Time{}
+	ctx, cancel := context.WithTimeout(ctx, chooseWithin)
+	defer cancel()
 	here, err := e.engineIsHere(ctx)
 	if err != nil {
 		return err
 	}
 	if here {
-		_, err := ownHands{}.observe(ctx)
+		_, err := g.own.observe(ctx)
 		if err == nil {
-			g.hands, g.how = ownHands{}, "direct"
+			g.hands, g.how = g.own, "direct"
 			return nil
 		}
 		if !errors.Is(err, syscall.EPERM) {
@@ -258,8 +329,8 @@ func (e *Engine) someNetwork(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// keepShield looks at the shield again and again until ctx ends, also while the engine is away. Where it cannot be
-// had, rentals that run are ended.
+// keepShield looks at the shield again and again until ctx ends, also while the engine is away, and while rentals run
+// asks every second whether anything was changed. Where the shield cannot be had, rentals that run are ended.
 func (e *Engine) keepShield(ctx context.Context, changed func()) {
 	g := e.guard
 	if g == nil {
@@ -268,19 +339,24 @@ func (e *Engine) keepShield(ctx context.Context, changed func()) {
 	g.mu.Lock()
 	g.changed = changed
 	g.mu.Unlock()
-	every := time.NewTicker(shieldEvery)
-	defer every.Stop()
+	next := time.NewTimer(g.pace())
+	defer next.Stop()
 	for {
+		asked := false
 		select {
 		case <-ctx.Done():
 			return
-		case <-every.C:
+		case <-next.C:
 		case <-g.again:
+			asked = true
 		}
-		if !e.Info().Available && !g.chosen() {
-			continue // it is asked again when the engine is there
+		switch {
+		case !e.Info().Available && !g.chosen(): // it is asked again when the engine is there
+		case !asked && g.still(ctx):
+		default:
+			e.insistOnShield(ctx)
 		}
-		e.insistOnShield(ctx)
+		next.Reset(g.pace())
 	}
 }
 
@@ -297,7 +373,7 @@ func (e *Engine) insistOnShield(ctx context.Context) {
 		if try > 0 && pause(ctx, shieldRetry) != nil {
 			return
 		}
-		if err = e.ensureShield(ctx); err == nil || ctx.Err() != nil {
+		if err = e.ensureShield(ctx, e.guard.handsWithin); err == nil || ctx.Err() != nil {
 			return
 		}
 		if _, hopeless := errors.AsType[*problem](err); hopeless {
@@ -365,7 +441,7 @@ func (e *Engine) lowerShield(ctx context.Context) {
 		e.log.Warn("the shield stays up", "because", err)
 		return
 	}
-	g.up = shield.Standing{}
+	g.up, g.seen.verified = shield.Standing{}, time.Time{}
 }
 
 // info is what is told of the shield; g.mu is held.
@@ -408,10 +484,16 @@ func (g *guard) knows(there container.InspectResponse, id rental.ID) {
 	if g == nil {
 		return
 	}
-	if addr, ok := addressOf(there); ok {
-		g.mu.Lock()
-		g.turned.owners[addr] = id
-		g.mu.Unlock()
+	addr, ok := addressOf(there)
+	if !ok {
+		return
+	}
+	g.mu.Lock()
+	first := len(g.turned.owners) == 0
+	g.turned.owners[addr] = id
+	g.mu.Unlock()
+	if first {
+		g.ask() // from now on it is watched closely
 	}
 }
 

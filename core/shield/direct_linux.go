@@ -20,13 +20,13 @@ import (
 type Direct struct{}
 
 // Apply implements Hands.
-func (Direct) Apply(_ context.Context, policy Policy) (Picture, error) {
+func (Direct) Apply(ctx context.Context, policy Policy) (Picture, error) {
 	if err := policy.check(); err != nil {
 		return Picture{}, fmt.Errorf("putting up the shield: %w", err)
 	}
-	conn, err := nftables.New(nftables.AsLasting())
+	conn, err := reach(ctx)
 	if err != nil {
-		return Picture{}, fmt.Errorf("reaching the packet filter: %w", err)
+		return Picture{}, err
 	}
 	defer conn.CloseLasting()
 	want, err := build(conn, policy)
@@ -47,10 +47,10 @@ func (Direct) Apply(_ context.Context, policy Policy) (Picture, error) {
 }
 
 // Look implements Hands.
-func (Direct) Look(context.Context) (Picture, error) {
-	conn, err := nftables.New(nftables.AsLasting())
+func (Direct) Look(ctx context.Context) (Picture, error) {
+	conn, err := reach(ctx)
 	if err != nil {
-		return Picture{}, fmt.Errorf("reaching the packet filter: %w", err)
+		return Picture{}, err
 	}
 	defer conn.CloseLasting()
 	there, _, err := read(conn)
@@ -58,11 +58,12 @@ func (Direct) Look(context.Context) (Picture, error) {
 }
 
 // Remove implements Hands.
-func (Direct) Remove(context.Context) error {
-	conn, err := nftables.New()
+func (Direct) Remove(ctx context.Context) error {
+	conn, err := reach(ctx)
 	if err != nil {
-		return fmt.Errorf("reaching the packet filter: %w", err)
+		return err
 	}
+	defer conn.CloseLasting()
 	conn.DelTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: Table})
 	if err := conn.Flush(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("taking the shield down: %w", err)

@@ -5,6 +5,7 @@ package shield
 import (
 	"context"
 	"errors"
+	"net/netip"
 )
 
 // Direct are the hands of a process that may change the kernel's packet filter; only Linux has it.
@@ -20,3 +21,9 @@ func (Direct) Look(context.Context) (Picture, error) { return Picture{}, errNoFi
 
 // Remove implements Hands; it always fails.
 func (Direct) Remove(context.Context) error { return errNoFilter }
+
+// Generation implements Watcher; it always fails.
+func (Direct) Generation(context.Context) (uint32, error) { return 0, errNoFilter }
+
+// Blocked implements Watcher; it always fails.
+func (Direct) Blocked(context.Context) (map[netip.Addr]uint64, error) { return nil, errNoFilter }

@@ -100,6 +100,15 @@ type Hands interface {
 	Remove(ctx context.Context) error
 }
 
+// Watcher are hands that tell cheaply that nothing was changed.
+type Watcher interface {
+	// Generation is the number of the last change that anybody made to the packet filter, whatever table it was of. What
+	// is to be held against a later one is asked for before a look, so that a change during the look is not missed.
+	Generation(ctx context.Context) (uint32, error)
+	// Blocked is that of [Picture]; without the table it fails.
+	Blocked(ctx context.Context) (map[netip.Addr]uint64, error)
+}
+
 // span is a range of IPv4 addresses, both ends included.
 type span struct{ first, last uint32 }
 

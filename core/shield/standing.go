@@ -42,6 +42,22 @@ func Observe(ctx context.Context, hands Hands) (Standing, error) {
 	return Standing{there, networks}, err
 }
 
+// Glimpse is what tells without a look whether the shield may have changed, or the host may stand in another network.
+type Glimpse struct {
+	Generation uint32
+	Networks   []netip.Prefix
+}
+
+// Glance is far cheaper than [Observe].
+func Glance(ctx context.Context, hands Watcher) (Glimpse, error) {
+	generation, err := hands.Generation(ctx)
+	if err != nil {
+		return Glimpse{}, err
+	}
+	networks, err := outside()
+	return Glimpse{generation, networks}, err
+}
+
 // Lower takes the shield down, unless a rental's bridge is there: another agent's, or one that could not be removed.
 func Lower(ctx context.Context, hands Hands) error {
 	interfaces, err := net.Interfaces()

@@ -42,7 +42,7 @@ func main() {
 func run(ctx context.Context) error {
 	rounds := flag.Int("rounds", 15, "rentals and cold starts to take the median of")
 	windows := flag.Int("windows", 5, "windows of 30 s to watch the idle agent for")
-	only := flag.String("only", "", "part to measure, of start, rentals, many, idle, tray and heartbeat; \"\": all")
+	only := flag.String("only", "", "part to measure, of start, rentals, many, idle, tray, heartbeat and shield; \"\": all")
 	flag.Parse()
 	if *rounds < 1 || *windows < 1 {
 		return fmt.Errorf("-rounds %d -windows %d: both take at least 1", *rounds, *windows)
@@ -84,6 +84,7 @@ func run(ctx context.Context) error {
 		{"idle", func(ctx context.Context) ([]figure, error) { return b.idle(ctx, *windows) }},
 		{"tray", func(ctx context.Context) ([]figure, error) { return b.tray(ctx, *rounds, *windows) }},
 		{"heartbeat", heartbeat},
+		{"shield", shielding},
 	} {
 		if *only != "" && *only != part.name {
 			continue
