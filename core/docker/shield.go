@@ -25,8 +25,8 @@ const (
 	// shieldTries are made in a row before rentals are cut off, shieldRetry apart.
 	shieldTries = 2
 	shieldRetry = time.Second
-	// handsWithin bounds one look at the packet filter, or one change of it, when nobody waits: rentals are cut off within
-	// 30 s of when it begins to hang. A start has twice that.
+	// handsWithin bounds one look at the packet filter, or one change of it: rentals are cut off within 30 s of when it
+	// begins to hang. For a start, hands in a container have twice that.
 	handsWithin = 10 * time.Second
 	// chooseWithin bounds the first attempt to reach the packet filter, for which an image may have to be made.
 	chooseWithin = 20 * time.Second
@@ -136,7 +136,7 @@ func (e *Engine) shielded(ctx context.Context) error {
 	if e.guard == nil {
 		return nil
 	}
-	err := e.ensureShield(ctx, 2*e.guard.handsWithin)
+	err := e.ensureShield(ctx, true)
 	switch {
 	case err == nil:
 		return nil
@@ -152,15 +152,15 @@ func (e *Engine) shielded(ctx context.Context) error {
 	return rental.Failf(rental.CodeIsolation, "The host's LAN cannot be kept from rentals at present.")
 }
 
-// ensureShield looks at the shield and puts it up unless it stands as it was put up. A look and a
-// change may take within each. What comes of it is in Info.
-func (e *Engine) ensureShield(ctx context.Context, within time.Duration) error {
+// ensureShield looks at the shield and puts it up unless it stands as it was put up. For a start there is
+// more time. What comes of it is in Info.
+func (e *Engine) ensureShield(ctx context.Context, start bool) error {
 	g := e.guard
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	known, err := e.knownFacts(ctx)
 	if err == nil {
-		err = e.raiseShield(ctx, known, within)
+		err = e.raiseShield(ctx, known, start)
 	}
 	if err == nil && known.Unshieldable != "" {
 		err = unshieldable(known)
@@ -179,7 +179,7 @@ func (e *Engine) ensureShield(ctx context.Context, within time.Duration) error {
 }
 
 // raiseShield is ensureShield for who holds e.guard.mu.
-func (e *Engine) raiseShield(ctx context.Context, known facts, within time.Duration) error {
+func (e *Engine) raiseShield(ctx context.Context, known facts, start bool) error {
 	g := e.guard
 	if known.Unshieldable != "" && !g.AllowUnshielded {
 		return unshieldable(known)
@@ -188,6 +188,10 @@ func (e *Engine) raiseShield(ctx context.Context, known facts, within time.Durat
 		if err := e.chooseHands(ctx, known); err != nil {
 			return &unseen{err}
 		}
+	}
+	within := g.handsWithin
+	if _, watched := g.hands.(watcher); start && !watched {
+		within *= 2
 	}
 	looking, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -373,7 +377,7 @@ func (e *Engine) insistOnShield(ctx context.Context) {
 		if try > 0 && pause(ctx, shieldRetry) != nil {
 			return
 		}
-		if err = e.ensureShield(ctx, e.guard.handsWithin); err == nil || ctx.Err() != nil {
+		if err = e.ensureShield(ctx, false); err == nil || ctx.Err() != nil {
 			return
 		}
 		if _, hopeless := errors.AsType[*problem](err); hopeless {
