@@ -19,6 +19,13 @@ func (e *Engine) HangHands(within time.Duration) func() {
 	return func() { <-g.own.busy }
 }
 
+// ShieldIsSettled reports whether the shield was seen to stand since it was put up last.
+func (e *Engine) ShieldIsSettled() bool {
+	e.guard.mu.Lock()
+	defer e.guard.mu.Unlock()
+	return !e.guard.failed && !e.guard.seen.verified.IsZero()
+}
+
 // CountLooks counts looks in full from now on.
 func (e *Engine) CountLooks() *atomic.Int64 {
 	counting := countingHands{e.guard.own, new(atomic.Int64)}

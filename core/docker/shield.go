@@ -229,7 +229,7 @@ func (g *guard) look(ctx context.Context) (shield.Standing, error) {
 		}
 	}
 	there, err := g.hands.observe(ctx)
-	if watched && err == nil && !g.up.Same(there) {
+	if watched && (err != nil || !g.up.Same(there)) {
 		if after, failed := w.generation(ctx); failed == nil && after != before { // what was read may be half of each
 			before = after
 			there, err = g.hands.observe(ctx)
@@ -255,6 +255,9 @@ func (g *guard) raise(ctx context.Context, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	up, err := g.hands.raise(ctx, g.Policy)
+	if _, watched := g.hands.(watcher); watched && err != nil && ctx.Err() == nil {
+		up, err = g.hands.raise(ctx, g.Policy) // somebody may have changed it while it was read back
+	}
 	g.up, g.seen.verified = up, time.Time{}
 	if err != nil {
 		return err

@@ -21,12 +21,23 @@ func standsAgain(t *testing.T) time.Duration {
 	return time.Since(began)
 }
 
+// settles waits until the shield was seen to stand: what happens to it while it is put up is another matter.
+func settles(t *testing.T, e *docker.Engine) {
+	t.Helper()
+	for late := time.Now().Add(30 * time.Second); !e.ShieldIsSettled(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatal("the shield is not seen to stand")
+		}
+	}
+}
+
 func TestShieldThatIsDeletedIsSoonUpAgainAndHandsThatHangEndRentals(t *testing.T) {
 	e := shieldedEngine(t, shielding())
 	changed := watch(t, e)
 	until(t, e, changed, func(i rental.EngineInfo) bool { return i.Shield.State == rental.ShieldOn })
 	c := rent(t, e, spec("closely-watched"))
 	for range 2 {
+		settles(t, e)
 		takeDown(t)
 		took := standsAgain(t)
 		t.Logf("up again %s after it was deleted", took.Round(time.Millisecond))
@@ -35,6 +46,7 @@ func TestShieldThatIsDeletedIsSoonUpAgainAndHandsThatHangEndRentals(t *testing.T
 		}
 	}
 
+	settles(t, e)
 	ended := endOf(t, e, c.ID)
 	release := e.HangHands(time.Second)
 	defer release()
