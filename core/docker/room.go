@@ -36,8 +36,7 @@ func (e *Engine) fits(ctx context.Context, q inquiry) error {
 	if err != nil {
 		return err
 	}
-	download, want := weightOf(manifest, 0)
-	if free >= want {
+	if _, want := weightOf(manifest, 0); free >= want {
 		return nil
 	}
 	config, err := q.configuration(ctx, platform)
@@ -48,7 +47,7 @@ func (e *Engine) fits(ctx context.Context, q inquiry) error {
 	if err != nil {
 		return err
 	}
-	download, want = weightOf(manifest, shared)
+	download, want := weightOf(manifest, shared)
 	if free >= want {
 		return nil
 	}
