@@ -13,6 +13,7 @@ func TestCreateIsTriedAgainWhileTheEngineIsAtIt(t *testing.T) {
 		"/_ping":                            {http.StatusOK, nil},
 		"/info":                             {http.StatusOK, fitSystem},
 		"/images/" + testImage.ID + "/json": {http.StatusOK, map[string]string{"Id": testImage.ID}},
+		"/networks":                         {http.StatusOK, []any{}},
 		"/networks/create":                  {http.StatusCreated, map[string]string{"Id": "n"}},
 		"/containers/create":                {http.StatusConflict, map[string]string{"message": "the container name is already in use"}},
 	})

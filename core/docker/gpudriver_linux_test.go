@@ -47,6 +47,8 @@ func (h *cdiHost) answer(r *http.Request) answer {
 		return answer{http.StatusOK, info}
 	case strings.HasPrefix(path, "/images/"):
 		return answer{http.StatusOK, map[string]string{"Id": testImage.ID}}
+	case path == "/networks":
+		return answer{http.StatusOK, []any{}}
 	case path == "/networks/create":
 		return answer{http.StatusCreated, map[string]string{"Id": "n"}}
 	case path == "/containers/json":

@@ -37,6 +37,7 @@ type plan struct {
 	conn  *nftables.Conn
 	table *nftables.Table
 	rules int
+	sets  uint32
 }
 
 // build queues the making of the table, in place of any that is there, and returns how many rules it has.
@@ -157,8 +158,14 @@ func (p *plan) rule(c *nftables.Chain, parts ...[]expr.Any) {
 	p.rules++
 }
 
+// nextSet numbers the sets of the transaction; the library's own numbers are of one counter that it does not guard.
+func (p *plan) nextSet() uint32 {
+	p.sets++
+	return p.sets
+}
+
 func (p *plan) denySet(prefixes []netip.Prefix) (*nftables.Set, error) {
-	set := &nftables.Set{Table: p.table, Name: "deny", KeyType: nftables.TypeIPAddr, Interval: true}
+	set := &nftables.Set{ID: p.nextSet(), Table: p.table, Name: "deny", KeyType: nftables.TypeIPAddr, Interval: true}
 	var elements []nftables.SetElement
 	for _, s := range spans(prefixes) {
 		elements = append(elements, nftables.SetElement{Key: binary.BigEndian.AppendUint32(nil, s.first)})
@@ -170,7 +177,7 @@ func (p *plan) denySet(prefixes []netip.Prefix) (*nftables.Set, error) {
 }
 
 func (p *plan) portSet(name string, ports []uint16) (*nftables.Set, error) {
-	set := &nftables.Set{Table: p.table, Name: name, KeyType: nftables.TypeInetService}
+	set := &nftables.Set{ID: p.nextSet(), Table: p.table, Name: name, KeyType: nftables.TypeInetService}
 	elements := make([]nftables.SetElement, len(ports))
 	for i, port := range ports {
 		elements[i].Key = binary.BigEndian.AppendUint16(nil, port)
@@ -179,7 +186,7 @@ func (p *plan) portSet(name string, ports []uint16) (*nftables.Set, error) {
 }
 
 func (p *plan) dynamicSet(name string) (*nftables.Set, error) {
-	set := &nftables.Set{Table: p.table, Name: name, KeyType: nftables.TypeIPAddr, Dynamic: true, Size: dynamicSize}
+	set := &nftables.Set{ID: p.nextSet(), Table: p.table, Name: name, KeyType: nftables.TypeIPAddr, Dynamic: true, Size: dynamicSize}
 	return set, p.conn.AddSet(set, nil)
 }
 
