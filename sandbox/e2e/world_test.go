@@ -67,6 +67,12 @@ func (l *lab) set(dir string) error {
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", l.agent, "../../app").CombinedOutput(); err != nil {
 		return fmt.Errorf("building the agent: %w\n%s", err, out)
 	}
+	// An agent that is not root has its shield put up by this, in a container.
+	guard := exec.CommandContext(ctx, "go", "build", "-o", l.agent+"-shield", "../../app/shield")
+	guard.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := guard.CombinedOutput(); err != nil {
+		return fmt.Errorf("building the shield's program: %w\n%s", err, out)
+	}
 	l.nvml = filepath.Join(dir, "nvml")
 	if err := os.Mkdir(l.nvml, 0o700); err != nil {
 		return fmt.Errorf("making a folder: %w", err)

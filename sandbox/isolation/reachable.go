@@ -243,6 +243,10 @@ func (n *neighbours) bare(ctx context.Context, v *verdict) error {
 	if err := system(ctx, "nft", "delete", "table", "inet", "distributedcompute_shield"); err != nil {
 		v.fail("there was no shield to take away: %v", err)
 	}
+	// A host that forwards whatever comes, as routers and many others do: the engine's own rules would let nobody in.
+	if err := system(ctx, "iptables", "-P", "FORWARD", "ACCEPT"); err != nil {
+		return err
+	}
 	guarded, _, err := n.outward()
 	if err != nil {
 		return err
