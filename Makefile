@@ -77,7 +77,7 @@ demo: setup build ## rent this machine for real, on the embedded sandbox (DEMO_O
 test: setup-test build/frps build/npm/oidc-provider/.installed ## run every test, with the race detector, on a private Docker Engine
 	@[ -z "$(SUDO)" ] || sudo -n true 2>/dev/null || { echo "test: the private Docker Engine needs root"; sudo -v; }
 	@echo "test: all packages with -race; a private Docker Engine runs in a network namespace of its own"
-	@FRPS="$(CURDIR)/build/frps" go test -race -p 3 -timeout 12m ./...
+	@FRPS="$(CURDIR)/build/frps" go test -race -p 3 -timeout 14m ./sandbox/e2e ./core/docker ./... # the longest first
 
 # Debian 13's engine runs on Debian 12 too, where its package is unpacked beside the installed one; runc is the machine's.
 # The lists and the downloaded packages stay in build/: what apt knows on this machine is not changed.

@@ -226,6 +226,10 @@ func TestPullShowsProgress(t *testing.T) {
 func TestSeedOnlyBackend(t *testing.T) {
 	w := newWorld(t, options{seedOnly: true})
 	w.start()
+	w.eventually("the node accepts", func() bool {
+		node, _ := w.Backend.Node(w.node)
+		return node.Heartbeat != nil && node.Heartbeat.Accepting
+	})
 	order := w.order("r-seed")
 	_, err := w.Backend.StartInstance(w.within(), w.node, order)
 	w.must(err)

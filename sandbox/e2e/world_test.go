@@ -61,7 +61,7 @@ func TestMain(m *testing.M) {
 
 // set builds the agent and the NVML stand-in, and starts the engine.
 func (l *lab) set(dir string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	l.agent = filepath.Join(dir, "distributed-agent")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", l.agent, "../../app").CombinedOutput(); err != nil {
