@@ -21,7 +21,7 @@ func processOf(pid int) (process, bool) {
 	}
 	// The name, in parentheses, may hold anything; the state is the first field after it, the start the 20th.
 	fields := strings.Fields(string(raw)[strings.LastIndexByte(string(raw), ')')+1:])
-	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
+	if len(fields) < 20 || strings.ContainsAny(fields[0], "ZXx") {
 		return process{}, false
 	}
 	started, err := strconv.ParseUint(fields[19], 10, 64)

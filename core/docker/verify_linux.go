@@ -30,7 +30,7 @@ func kernelTraits(pid int, containerID string, gpus []rental.GPU) error {
 		return nil
 	}
 	dir := filepath.Join("/proc", strconv.Itoa(pid))
-	born, ours := lives(dir, containerID)
+	before, ours := lives(pid, containerID)
 	if !ours {
 		return nil
 	}
@@ -38,25 +38,20 @@ func kernelTraits(pid int, containerID string, gpus []rental.GPU) error {
 	if !seen {
 		return nil
 	}
-	if again, ours := lives(dir, containerID); !ours || again != born {
+	if after, ours := lives(pid, containerID); !ours || after != before {
 		return nil
 	}
 	return found
 }
 
-// lives reports whether a process is there, no corpse, and of that container, and when it was born, in the kernel's ticks.
-func lives(dir, containerID string) (born string, ours bool) {
-	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
-	if err != nil {
-		return "", false
+// lives looks at a process; ours is false unless it is there, no corpse, and of that container.
+func lives(pid int, containerID string) (found process, ours bool) {
+	found, there := processOf(pid)
+	if !there {
+		return process{}, false
 	}
-	// The name, in brackets, may hold anything, brackets, too.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 20 || strings.ContainsAny(fields[0], "ZXx") {
-		return "", false
-	}
-	groups, err := os.ReadFile(filepath.Join(dir, "cgroup"))
-	return fields[19], err == nil && len(containerID) == 64 && bytes.Contains(groups, []byte(containerID))
+	groups, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cgroup"))
+	return found, err == nil && len(containerID) == 64 && bytes.Contains(groups, []byte(containerID))
 }
 
 // look returns what is wrong with a process; seen is false where that cannot be told.
