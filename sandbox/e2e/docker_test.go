@@ -3,27 +3,17 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
-	"strings"
+
+	"github.com/distributedcompute/host-agent/sandbox/engine"
 )
 
 // docker asks the engine itself, past the agent, over plain HTTP.
 type docker struct{ client *http.Client }
 
-func dialDocker(host string) docker {
-	path := strings.TrimPrefix(host, "unix://")
-	return docker{&http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var dialer net.Dialer
-			return dialer.DialContext(ctx, "unix", path)
-		},
-	}}}
-}
+func dialDocker(host string) docker { return docker{engine.Client(host)} }
 
 // dockerContainer is what tests want to know of a container.
 type dockerContainer struct {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -64,12 +63,7 @@ func Start(ctx context.Context, options Options) (*Engine, error) {
 	if e.dir, err = makeDir(options.Dir); err != nil {
 		return nil, err
 	}
-	e.http = &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", e.path("docker.sock"))
-		},
-		DisableKeepAlives: true,
-	}}
+	e.http = Client(e.Host())
 	if err := e.prepare(ctx); err != nil {
 		return nil, errors.Join(err, unmountBelow(e.dir), os.RemoveAll(e.dir))
 	}

@@ -8,23 +8,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"strings"
+
+	"github.com/distributedcompute/host-agent/sandbox/engine"
 )
 
 // docker asks the engine itself, past the agent and its tap.
 type docker struct{ client *http.Client }
 
-func dialDocker(host string) docker {
-	path := strings.TrimPrefix(host, "unix://")
-	return docker{&http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
-		},
-	}}}
-}
+func dialDocker(host string) docker { return docker{engine.Client(host)} }
 
 // do makes a request; body is sent as it is, if it is a reader, else as JSON, and the answer is decoded into result,
 // if that is not nil.
